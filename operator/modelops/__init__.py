@@ -1,0 +1,1 @@
+"""ModelOps on Kubernetes."""
