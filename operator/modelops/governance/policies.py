@@ -1,0 +1,306 @@
+"""The approval gate as admission policies: data for the chart, and what the self-test compares with.
+
+The API server enforces them by itself, so the gate neither opens nor closes with the operator.  Every field
+that the server would default stands here, so that a stored policy can be compared as it is.
+
+``python -m modelops.governance.policies --chart DIR`` writes them as chart templates.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelops.api.names import API_VERSION, APPROVAL_GROUP, GROUP
+from modelops.artifacts.canonical import canonical
+from modelops.plan import Manifest
+
+ADMISSION = "admissionregistration.k8s.io/v1"
+COLLECTORS = (
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+)
+"""Who deletes what went with its namespace or owner."""
+VERSIONS = API_VERSION.rpartition("/")[2]
+
+
+def _rules(operations: Sequence[str], resources: Sequence[str]) -> Manifest:
+    return {
+        "matchPolicy": "Equivalent",
+        "namespaceSelector": {},
+        "objectSelector": {},
+        "resourceRules": [
+            {
+                "apiGroups": [GROUP],
+                "apiVersions": ["*"],
+                "operations": list(operations),
+                "resources": list(resources),
+                "scope": "*",
+            }
+        ],
+    }
+
+
+def _check(resource: str, verb: str, name: str = "", *, namespaced: bool = True) -> str:
+    """Return the CEL question whether the requester holds *verb* in the virtual group."""
+    where = ".namespace(request.namespace)" if namespaced else ""
+    whom = f".name({name})" if name else ""
+    return f"authorizer.group('{APPROVAL_GROUP}').resource('{resource}'){where}{whom}.check({verb}).allowed()"
+
+
+def _validating(
+    name: str,
+    constraints: Manifest,
+    validations: Sequence[Manifest],
+    **more: Any,
+) -> tuple[Manifest, Manifest]:
+    actions = more.pop("actions", ["Deny"])
+    spec = {"failurePolicy": "Fail", "matchConstraints": constraints, "validations": list(validations), **more}
+    return (
+        {
+            "apiVersion": ADMISSION,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": spec,
+        },
+        {
+            "apiVersion": ADMISSION,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": actions},
+        },
+    )
+
+
+def _stamping(name: str, resource: str, expression: str) -> tuple[Manifest, Manifest]:
+    return (
+        {
+            "apiVersion": ADMISSION,
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail",
+                "reinvocationPolicy": "Never",
+                "matchConstraints": _rules(["CREATE"], [resource]),
+                "mutations": [
+                    {
+                        "patchType": "ApplyConfiguration",
+                        "applyConfiguration": {"expression": expression},
+                    }
+                ],
+            },
+        },
+        {
+            "apiVersion": ADMISSION,
+            "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": {"policyName": name},
+        },
+    )
+
+
+APPROVAL = "modelops-approval"
+"""The policy whose name must appear when the self-test's forged approval is denied."""
+
+STAMPS: tuple[Manifest, ...] = (
+    *_stamping(
+        "modelops-stamp-approver",
+        "modelapprovals",
+        "Object{spec: Object.spec{approver: Object.spec.approver{username: request.userInfo.username, "
+        "uid: request.userInfo.?uid.orValue('')}}}",
+    ),
+    *_stamping(
+        "modelops-stamp-creator",
+        "modelversions",
+        "Object{spec: Object.spec{createdBy: request.userInfo.username}}",
+    ),
+)
+"""Written by the API server from 1.36 on; before, people type their own name and it is checked."""
+
+GUARDS: tuple[Manifest, ...] = (
+    *_validating(
+        APPROVAL,
+        _rules(["CREATE", "UPDATE"], ["modelapprovals"]),
+        [
+            {
+                "expression": "has(object.spec.approver) && object.spec.approver.username == "
+                "(request.operation == 'CREATE' ? request.userInfo.username : "
+                "oldObject.spec.approver.username)",
+                "message": "spec.approver must be the authenticated requester; leave it out or name yourself",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": "request.operation != 'CREATE' || "
+                + _check("models", "variables.verb", "object.spec.modelRef"),
+                "messageExpression": "'user ' + request.userInfo.username + ' lacks verb ' + variables.verb + "
+                "' on models/' + object.spec.modelRef + '; ask an administrator for it'",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": "!has(object.metadata.ownerReferences) || "
+                "object.metadata.ownerReferences.size() == 0",
+                "message": "an approval has no owner, since garbage collection would delete the record; "
+                "remove ownerReferences",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": "has(object.spec.environments) && object.spec.environments.size() > 0",
+                "message": "an approval names the environments that it is for, at least one; "
+                "set spec.environments",
+                "reason": "Forbidden",
+            },
+        ],
+        variables=[
+            {"name": "verb", "expression": "object.spec.decision == 'Revoke' ? 'revoke' : 'approve'"}
+        ],
+        auditAnnotations=[
+            {
+                "key": "decision",
+                "valueExpression": "object.spec.decision + ' ' + object.spec.modelRef + '/' + "
+                "object.spec.versionRef + ' ' + object.spec.artifactDigest + ' by ' + "
+                "request.userInfo.username",
+            }
+        ],
+        actions=["Deny", "Audit"],
+    ),
+    *_validating(
+        "modelops-approval-delete",
+        _rules(["DELETE"], ["modelapprovals"]),
+        [
+            {
+                "expression": _check("modelapprovals", "'purge'", "oldObject.metadata.name"),
+                "message": "approval records may not be deleted; create one with decision: Revoke instead",
+                "reason": "Forbidden",
+            }
+        ],
+        matchConditions=[
+            {"name": "not-gc", "expression": f"!(request.userInfo.username in {list(COLLECTORS)})"}
+        ],
+        actions=["Deny", "Audit"],
+    ),
+    *_validating(
+        "modelops-creator",
+        _rules(["CREATE"], ["modelversions"]),
+        [
+            {
+                "expression": "!has(object.spec.createdBy) || object.spec.createdBy == request.userInfo.username",
+                "message": "spec.createdBy must be the authenticated requester; leave it out or name yourself",
+                "reason": "Forbidden",
+            }
+        ],
+    ),
+    *_validating(
+        "modelops-governance",
+        _rules(["CREATE", "UPDATE"], ["models"]),
+        [
+            {
+                "expression": "request.operation == 'CREATE' ? true : "
+                "object.spec.?governance == oldObject.spec.?governance || "
+                + _check("models", "'govern'", "object.metadata.name"),
+                "messageExpression": "'user ' + request.userInfo.username + ' lacks verb govern on models/' + "
+                "object.metadata.name + ', which changing spec.governance needs; ask an administrator for it'",
+                "reason": "Forbidden",
+            }
+        ],
+    ),
+    *_validating(
+        "modelops-version-in-use",
+        _rules(["DELETE"], ["modelversions"]),
+        [
+            {
+                "expression": "!has(oldObject.status) || !has(oldObject.status.usedBy) || "
+                "oldObject.status.usedBy.size() == 0",
+                "messageExpression": "'ModelVersion ' + oldObject.metadata.name + ' is used by ' + "
+                "string(oldObject.status.usedBy.size()) + ' services; move them to another version first'",
+                "reason": "Forbidden",
+            }
+        ],
+        matchConditions=[
+            {"name": "not-gc", "expression": f"!(request.userInfo.username in {list(COLLECTORS)})"}
+        ],
+    ),
+    *(
+        manifest
+        for kind in ("models", "modelversions", "inferenceservices", "rolloutpolicies", "modelapprovals")
+        for manifest in _validating(
+            f"modelops-status-{kind}",
+            _rules(["CREATE", "UPDATE"], [f"{kind}/status"]),
+            [
+                {
+                    "expression": _check(kind, "'operate'"),
+                    "message": f"status of {kind} is written by the ModelOps operator only",
+                    "reason": "Forbidden",
+                }
+            ],
+        )
+    ),
+    *_validating(
+        "modelops-status-modelnodes",
+        _rules(["CREATE", "UPDATE"], ["modelnodes", "modelnodes/status"]),
+        [
+            {
+                "expression": _check("modelnodes", "'operate'", namespaced=False),
+                "message": "ModelNodes are written by the node agents only",
+                "reason": "Forbidden",
+            },
+            {
+                "expression": "!('authentication.kubernetes.io/node-name' in request.userInfo.?extra.orValue({})) "
+                "|| request.userInfo.extra['authentication.kubernetes.io/node-name'][0] == object.metadata.name",
+                "message": "a node agent writes the ModelNode of its own node only",
+                "reason": "Forbidden",
+            },
+        ],
+    ),
+)
+
+
+def required(*, stamping: bool) -> tuple[Manifest, ...]:
+    """Return every object of the gate; stamps only where the server has them."""
+    return (*STAMPS, *GUARDS) if stamping else GUARDS
+
+
+def spec_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of a policy's or binding's whole spec."""
+    return hashlib.sha256(canonical(manifest["spec"])).hexdigest()
+
+
+def template() -> str:
+    """Return the chart template of the whole gate."""
+    head = "{{- /* Written by: make crds.  Source: operator/modelops/governance/policies.py */ -}}\n"
+    stamps = yaml.safe_dump_all(STAMPS, sort_keys=False, width=120)
+    guards = yaml.safe_dump_all(GUARDS, sort_keys=False, width=120)
+    has = f'.Capabilities.APIVersions.Has "{ADMISSION}/MutatingAdmissionPolicy"'
+    return (
+        f"{head}{{{{- if .Values.gate.enabled }}}}\n---\n{_escaped(guards)}"
+        f"{{{{- if {has} }}}}\n---\n{_escaped(stamps)}{{{{- end }}}}\n{{{{- end }}}}\n"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the template, or with --check say whether it is stale."""
+    parser = argparse.ArgumentParser(prog="python -m modelops.governance.policies", description=__doc__)
+    parser.add_argument("--chart", type=Path, required=True, metavar="DIR", help="templates folder of the chart")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is stale")
+    args = parser.parse_args(argv)
+    path = args.chart / "approval-gate.yaml"
+    text = template()
+    if args.check:
+        if path.exists() and path.read_text() == text:
+            return 0
+        print(f"{path}: is stale; run make crds", file=sys.stderr)
+        return 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How a new version takes over: the state machine and the traffic it asks for."""

@@ -1,0 +1,1 @@
+"""Everything one InferenceService needs: what was seen, the decision, and the objects to apply."""

@@ -1,0 +1,158 @@
+"""What a service asks of the placement and of its engine, from its spec and its version's facts."""
+
+from datetime import timedelta
+from typing import Any
+
+from modelops.api.policy import Policy
+from modelops.api.service import ServiceSpec
+from modelops.engines.base import Ask, Engine, Facts
+from modelops.placement.fit import Demand, Placement
+from modelops.plan import Reason
+from modelops.rollouts.state import Revision
+from modelops.serving import manifests
+from modelops.serving.manifests import Gateway, Owner
+from modelops.serving.snapshot import Snapshot, VersionRow
+
+RESOURCE = "nvidia.com/gpu"
+DRAIN = timedelta(minutes=10)
+
+
+def facts(version: VersionRow) -> Facts:
+    """Return the version's facts as engines read them."""
+    known = version.resolved
+    return Facts(
+        name=version.version.name,
+        format=known.get("format", ""),
+        architecture=known.get("architecture"),
+        parameters=known.get("parameters"),
+        weights_bytes=known.get("weightsBytes"),
+        layers=known.get("layers"),
+        hidden_size=known.get("hiddenSize"),
+        attention_heads=known.get("attentionHeads"),
+        kv_heads=known.get("kvHeads"),
+        head_dim=known.get("headDim"),
+        vocabulary=known.get("vocabulary"),
+        context_tokens=known.get("contextTokens"),
+        sliding_window=known.get("slidingWindow"),
+        quantization=known.get("quantization"),
+        remote_code=bool(known.get("remoteCode")),
+        main_file=known.get("mainFile"),
+    )
+
+
+def ask(seen: Snapshot, version: VersionRow, engine: Engine) -> Ask:
+    """Return what the user wants of the engine; the served name is the model's, equal in all versions."""
+    spec = seen.service.spec
+    wanted = spec.engine
+    custom = wanted.custom if wanted else None
+    image = (wanted.image if wanted else None) or seen.defaults.engine_images.get(engine.name)
+    command = tuple(custom.command or ()) if custom else seen.defaults.engine_commands.get(engine.name, ())
+    extra = tuple(custom.args or ()) if custom else tuple((wanted.extra_args if wanted else None) or ())
+    return Ask(
+        served_name=version.version.spec.model_ref,
+        context_tokens=wanted.context_tokens if wanted else None,
+        max_concurrency=wanted.max_concurrency if wanted else None,
+        gpus=(spec.accelerator.gpus if spec.accelerator else None) or 1,
+        image=image,
+        command=command,
+        extra_args=extra,
+        env={item.name: item.value or "" for item in ((wanted.env if wanted else None) or ())},
+        drain=drain(seen.policy),
+    )
+
+
+def drain(policy: Policy | None) -> timedelta:
+    """Return how long open streams may go on when a pod ends."""
+    return policy.drain_timeout if policy else DRAIN
+
+
+def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reason:
+    """Return what the placement must find, or why the spec cannot be placed at all."""
+    spec = seen.service.spec
+    accelerator = spec.accelerator
+    where = spec.placement
+    try:
+        least = accelerator.min_memory_bytes if accelerator else None
+    except ValueError as error:
+        return Reason("Malformed", f"{seen.name}: spec.accelerator.minMemory: {error}; correct it")
+    return Demand(
+        service=seen.name,
+        facts=facts(version),
+        engine=engine,
+        ask=ask(seen, version, engine),
+        count=accelerator.gpus if accelerator else None,
+        products=tuple((accelerator.products if accelerator else None) or ()),
+        min_memory_bytes=least,
+        node_selector=dict((where.node_selector if where else None) or {}),
+        tolerations=tolerations(spec),
+        zones=tuple((where.zones if where else None) or ()),
+        resource_name=resource_name(spec),
+        cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
+    )
+
+
+def record(
+    seen: Snapshot,
+    version: VersionRow,
+    engine: Engine,
+    place: Placement,
+    revision: Revision,
+    owner: Owner,
+) -> manifests.Revision:
+    """Return everything that the revision's pods are made of."""
+    spec = seen.service.spec
+    where, template = spec.placement, spec.pod_template
+    resources = template.resources.to_wire() if template and template.resources else None
+    return manifests.Revision(
+        owner=owner,
+        hash=revision.hash,
+        version=revision.version,
+        digest=revision.digest,
+        engine=engine.name,
+        launch=engine.launch(facts(version), place.fill(ask(seen, version, engine))),
+        placement=place,
+        resource_name=resource_name(spec),
+        images=seen.defaults.images,
+        store=seen.defaults.store,
+        drain=drain(seen.policy),
+        node_selector=dict((where.node_selector if where else None) or {}),
+        tolerations=tolerations(spec),
+        zones=tuple((where.zones if where else None) or ()),
+        priority_class=where.priority_class_name if where else None,
+        labels=dict((template.labels if template else None) or {}),
+        annotations=dict((template.annotations if template else None) or {}),
+        resources=resources,
+    )
+
+
+def tolerations(spec: ServiceSpec) -> tuple[dict[str, Any], ...]:
+    """Return the tolerations as a pod writes them."""
+    where = spec.placement
+    return tuple(item.to_wire() for item in ((where.tolerations if where else None) or ()))
+
+
+def resource_name(spec: ServiceSpec) -> str:
+    """Return the extended resource that a pod asks for."""
+    return (spec.accelerator.resource_name if spec.accelerator else None) or RESOURCE
+
+
+def gateway(seen: Snapshot) -> Gateway | None:
+    """Return where the route attaches; None: nowhere, the service is reached by its Services."""
+    wanted = seen.service.spec.traffic.gateway_ref if seen.service.spec.traffic else None
+    default = seen.defaults.gateway
+    if wanted is None:
+        return default
+    return Gateway(
+        wanted.name,
+        wanted.namespace or seen.namespace,
+        wanted.section_name,
+        default.domain if default else "",
+    )
+
+
+def hostnames(seen: Snapshot, to: Gateway) -> tuple[str, ...]:
+    """Return the names under which the service answers."""
+    traffic = seen.service.spec.traffic
+    if traffic and traffic.hostnames:
+        return tuple(traffic.hostnames)
+    return (f"{seen.name}.{seen.namespace}.{to.domain}",) if to.domain else ()

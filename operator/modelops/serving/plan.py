@@ -1,0 +1,257 @@
+"""Decide everything about one InferenceService.  Read top to bottom: want, fit, gate, judge, advance, build."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from modelops.engines import by_name, pick
+from modelops.engines.base import Engine
+from modelops.governance.gates import ADMISSION, Evidence, first_hold
+from modelops.placement.fit import Refusal, choose
+from modelops.plan import Manifest, Plan, Reason, Ref
+from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, Step, advance
+from modelops.rollouts.state import Acted, Phase, Revision, Rollout, rejects
+from modelops.rollouts.traffic import candidate_replicas, weights
+from modelops.serving import demand, judging, manifests, revisions, status
+from modelops.serving.fitted import Fitted
+from modelops.serving.snapshot import Snapshot, VersionRow
+
+
+def plan(seen: Snapshot, now: datetime) -> Plan:
+    """Return what should be true of the service at *now*.
+
+    A refusal holds the candidate only: what runs keeps its pods and its traffic.
+    Law: planning again from what this plan brings about, at the same *now*, changes nothing.
+    """
+    owner = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
+    placed = seen.status.get("placement") or {}
+    records = revisions.read_all(placed.get("revisions", ()), owner)
+    state = status.read_rollout(seen.status)
+    wanted = _wanted(seen)
+    fitted = None if isinstance(wanted, Reason) else _fit(seen, state, wanted, records, owner, now)
+    if fitted is not None and fitted.record is not None:
+        records = {**records, fitted.record.hash: fitted.record}
+
+    frozen = judging.frozen_of(state, seen.measured)
+    verdict = judging.ask(state, seen, frozen, now)
+    step = advance(state, _situation(seen, state, fitted, judging.word(verdict)), now)
+    if step.state.phase in judging.JUDGED and not step.state.frozen and frozen is not None:
+        step = replace(step, state=replace(step.state, frozen=frozen.to_status()))
+    kept = _kept(records, step.state, fitted)
+    return Plan(
+        status=status.build(seen, step.state, wanted, fitted, kept, verdict, now),
+        apply=_children(seen, step.state, kept),
+        delete=_leftovers(seen, step.state, fitted),
+        events=step.events,
+        after=step.after,
+    )
+
+
+# --- want, fit, gate ---------------------------------------------------------------------------------
+
+
+def _wanted(seen: Snapshot) -> Revision | Reason:
+    """Return the revision that the spec asks for, or why it asks for none."""
+    version = seen.wanted
+    if isinstance(version, Reason):
+        return version
+    if not version.digest:
+        return version.unresolved or Reason(
+            "NotResolved", f"{seen.name}: needs {version.version.name} pinned to its bytes; wait for it"
+        )
+    digest = version.digest
+    hash8 = revisions.revision_hash(seen.service.spec, version.version.name, digest)
+    return Revision(hash8, version.version.name, digest)
+
+
+def _fit(
+    seen: Snapshot,
+    state: Rollout,
+    wanted: Revision,
+    records: Mapping[str, manifests.Revision],
+    owner: manifests.Owner,
+    now: datetime,
+) -> Fitted:
+    """Return the wanted revision placed and gated.  What has pods keeps its record."""
+    version = seen.wanted
+    assert isinstance(version, VersionRow)
+    gate = first_hold(ADMISSION, _evidence(seen, version), now)
+    known = records.get(wanted.hash)
+    if known is not None and (_has_pods(seen, wanted.hash) or _is_role(state, wanted.hash)):
+        return Fitted(wanted, known, gate, placement=known.placement)
+    engine = _engine(seen, version)
+    if isinstance(engine, Reason):
+        return Fitted(wanted, None, gate, engine)
+    ask = demand.demand(seen, version, engine)
+    if isinstance(ask, Reason):
+        return Fitted(wanted, None, gate, ask)
+    place = choose(seen.inventory, ask)
+    if isinstance(place, Refusal):
+        return Fitted(wanted, None, gate, place.reason, place)
+    if known is not None and known.placement.node == place.node:
+        place = known.placement
+    record = demand.record(seen, version, engine, place, wanted, owner)
+    return Fitted(wanted, record, gate, placement=place)
+
+
+def _engine(seen: Snapshot, version: VersionRow) -> Engine | Reason:
+    spec = seen.service.spec.engine
+    name = spec.name if spec and spec.name else "Auto"
+    if name != "Auto":
+        return by_name(name)
+    return pick(version.resolved.get("format", ""))
+
+
+def _evidence(seen: Snapshot, version: VersionRow) -> Evidence:
+    return Evidence(
+        service=seen.name,
+        model=version.version.spec.model_ref,
+        version=version.version.name,
+        environment=seen.environment,
+        lifecycle=str(version.version.spec.lifecycle or "Active"),
+        unresolved=version.unresolved,
+        unverified=version.unverified,
+        format=version.resolved.get("format", ""),
+        artifact_digest=version.digest,
+        spec_hash=version.spec_hash,
+        authors=version.authors,
+        requirement=version.requirement,
+        approvals=version.approvals,
+    )
+
+
+def _has_pods(seen: Snapshot, revision: str) -> bool:
+    return any(pod.revision == revision for pod in seen.pods)
+
+
+def _is_role(state: Rollout, revision: str) -> bool:
+    return any(r is not None and r.hash == revision for r in (state.stable, state.previous))
+
+
+# --- advance -----------------------------------------------------------------------------------------
+
+
+def _situation(
+    seen: Snapshot, state: Rollout, fitted: Fitted | None, judgement: Judgement | None
+) -> Seen:
+    candidate = state.candidate.hash if state.candidate else ""
+    is_wanted = fitted is not None and (not candidate or fitted.revision.hash == candidate)
+    action = seen.service.spec.rollout
+    return Seen(
+        service=seen.name,
+        desired=fitted.revision if fitted else None,
+        rules=_rules(seen),
+        replicas=_replicas(seen),
+        stable=_pods(seen, state.stable.hash if state.stable else "", _replicas(seen)),
+        candidate=_pods(seen, candidate, candidate_replicas(_replicas(seen), state.capacity or 1)),
+        route=_route(seen, state),
+        hold=fitted.hold if fitted and is_wanted else None,
+        waits_for_capacity=bool(fitted and is_wanted and fitted.waits_for_capacity),
+        judgement=judgement,
+        metrics_away_since=seen.measured.away_since,
+        action=Acted(str(action.action), action.run_id) if action else None,
+    )
+
+
+def _rules(seen: Snapshot) -> Rules | None:
+    if seen.policy_fault is not None:
+        return None
+    return NO_POLICY if seen.policy is None else judging.rules(seen.policy)
+
+
+def _replicas(seen: Snapshot) -> int:
+    scaling = seen.service.spec.scaling
+    return scaling.min_replicas if scaling and scaling.min_replicas is not None else 1
+
+
+def _pods(seen: Snapshot, revision: str, wanted: int) -> Pods:
+    ours = [pod for pod in seen.pods if pod.revision == revision and not pod.is_terminating]
+    return Pods(sum(pod.is_ready for pod in ours), wanted, sum(pod.restarts for pod in ours))
+
+
+def _route(seen: Snapshot, state: Rollout) -> Route:
+    """Return what the accepted route does; an old answer of the gateway counts as none."""
+    row = seen.route
+    if row is None or not row.is_accepted:
+        fault = Reason("RouteNotAccepted", f"{seen.name}: {row.fault}") if row and row.fault else None
+        return Route(None, "", fault)
+    by_hash = {name.rpartition("-")[2]: weight for name, weight in row.weights}
+    total = sum(by_hash.values()) or 1
+    candidate = state.candidate.hash if state.candidate else ""
+    stable = max(by_hash, key=lambda h: by_hash[h], default="")
+    return Route(round(100 * by_hash.get(candidate, 0) / total), stable)
+
+
+# --- build -------------------------------------------------------------------------------------------
+
+
+def _kept(
+    records: Mapping[str, manifests.Revision], state: Rollout, fitted: Fitted | None
+) -> dict[str, manifests.Revision]:
+    """Return the records that are still somebody's, and that of the wanted revision."""
+    roles = {r.hash for r in (state.stable, state.candidate, state.previous) if r is not None}
+    if fitted is not None and not rejects(state, fitted.revision.hash):
+        roles.add(fitted.revision.hash)
+    return {h: record for h, record in sorted(records.items()) if h in roles}
+
+
+def _children(
+    seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]
+) -> tuple[Manifest, ...]:
+    """Return what should exist: the pods of each role, and the route that sends traffic to them."""
+    replicas = _replicas(seen)
+    roles: list[tuple[Revision, str, int]] = []
+    if state.stable is not None:
+        roles.append((state.stable, "stable", replicas))
+    if state.candidate is not None and state.phase is not Phase.AWAITING_APPROVAL:
+        roles.append((state.candidate, "canary", candidate_replicas(replicas, state.capacity or 1)))
+    if state.previous is not None:
+        roles.append((state.previous, "previous", replicas))
+    out: list[Manifest] = []
+    for revision, role, count in roles:
+        record = kept.get(revision.hash)
+        if record is None:
+            continue
+        out += [
+            manifests.volume(record.owner, record.digest, record.store),
+            manifests.claim(record.owner, record.digest),
+            manifests.deployment(record, replicas=count, role=role),
+            manifests.service(record),
+            manifests.disruption_budget(record),
+        ]
+    if out:
+        out.append(manifests.network_policy(manifests.Owner(seen.namespace, seen.name, seen.service.uid)))
+    return (*_unique(out), *_routes(seen, state))
+
+
+def _unique(objects: list[Manifest]) -> list[Manifest]:
+    """Return the objects without repeats: two revisions of one version share a volume and a claim."""
+    return list({(o["kind"], o["metadata"]["name"]): o for o in objects}.values())
+
+
+def _routes(seen: Snapshot, state: Rollout) -> tuple[Manifest, ...]:
+    gateway = demand.gateway(seen)
+    if gateway is None:
+        return ()
+    candidate = _pods(seen, state.candidate.hash if state.candidate else "", 0)
+    shares = weights(state, candidate_ready=candidate.ready)
+    if not shares:
+        return ()
+    owner = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
+    traffic = seen.service.spec.traffic
+    path = traffic.path if traffic and traffic.path else "/"
+    hostnames = demand.hostnames(seen, gateway)
+    return (manifests.route(owner, gateway, hostnames=hostnames, path=path, weights=shares),)
+
+
+def _leftovers(seen: Snapshot, state: Rollout, fitted: Fitted | None) -> tuple[Ref, ...]:
+    """Return children of revisions that nobody needs: no role, and no accepted route sends to them."""
+    needed = {r.hash for r in (state.stable, state.candidate, state.previous) if r is not None}
+    routed = {
+        name.rpartition("-")[2] for name, weight in (seen.route.weights if seen.route else ()) if weight > 0
+    }
+    return tuple(
+        Ref(child.api_version, child.kind, seen.namespace, child.name, child.uid)
+        for child in seen.children
+        if child.revision not in needed and child.revision not in routed
+    )

@@ -1,0 +1,140 @@
+"""What the decision about one InferenceService looks at: frozen, gathered once per pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from modelops.analysis.frozen import History
+from modelops.analysis.samples import Window
+from modelops.api.policy import Policy, Preset
+from modelops.api.service import InferenceService
+from modelops.api.version import ModelVersion
+from modelops.governance.approvals import Approval
+from modelops.governance.requirements import Requirement
+from modelops.placement.inventory import Inventory
+from modelops.plan import Reason
+from modelops.serving.manifests import Gateway, Images
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended that never became ready, or ended again and again."""
+
+    reason: str
+    code: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodRow:
+    """One serving pod."""
+
+    name: str
+    revision: str
+    node: str = ""
+    is_ready: bool = False
+    is_terminating: bool = False
+    restarts: int = 0
+    pending: str = ""
+    """Why it is not scheduled or not started, in the words of the cluster; empty: nothing is wrong."""
+    last_exit: Exit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRow:
+    """A Deployment, Service or budget of one revision."""
+
+    kind: str
+    api_version: str
+    name: str
+    uid: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    """The service's HTTPRoute as the server and our parent Gateway see it."""
+
+    weights: tuple[tuple[str, int], ...] = ()
+    """(name of a revision's Service, weight)."""
+    is_accepted: bool = False
+    """Whether our parent says Accepted and ResolvedRefs for this generation."""
+    fault: str = ""
+    """What our parent says is wrong; empty: nothing, or not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A ModelVersion with what people decided about it."""
+
+    version: ModelVersion
+    resolved: Mapping[str, Any]
+    """``status.resolved`` in camelCase; empty: not pinned yet."""
+    digest: str
+    spec_hash: str
+    unresolved: Reason | None
+    unverified: Reason | None
+    authors: frozenset[str]
+    requirement: Requirement
+    approvals: tuple[Approval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What Prometheus said about the run."""
+
+    windows: tuple[Window, ...] = ()
+    """Closed windows since the candidate became ready, oldest first."""
+    history: History | None = None
+    """Stable's windows before the run; None: not read yet."""
+    away_since: datetime | None = None
+    """Since when it does not answer; None: it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator's settings say where the service says nothing."""
+
+    images: Images
+    gateway: Gateway | None
+    store: str = "/var/lib/modelops/store"
+    engine_images: Mapping[str, str] = field(default_factory=dict)
+    engine_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One InferenceService and everything that its plan depends on."""
+
+    service: InferenceService
+    status: Mapping[str, Any]
+    """The stored status, as it is on the wire."""
+    environment: str
+    defaults: Defaults
+    inventory: Inventory
+    wanted: VersionRow | Reason
+    """The version that the spec names, or why it names none."""
+    versions: Mapping[str, VersionRow] = field(default_factory=dict)
+    """Versions of stable and candidate by name, where they still exist."""
+    policy: Policy | None = None
+    policy_fault: Reason | None = None
+    """Why the named policy cannot be used; None with no policy: none is named and none is the default."""
+    runtime: Preset = Preset.LLM
+    """What preset Auto means for this model."""
+    pods: tuple[PodRow, ...] = ()
+    children: tuple[ChildRow, ...] = ()
+    route: RouteRow | None = None
+    measured: Measured = Measured()
+    refused: Reason | None = None
+    """What the server said no to when the last plan was carried out."""
+
+    @property
+    def namespace(self) -> str:
+        return self.service.namespace or ""
+
+    @property
+    def name(self) -> str:
+        return self.service.name
+
+

@@ -1,0 +1,270 @@
+"""The whole status of one InferenceService, built in one place."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from modelops.analysis.verdict import Verdict
+from modelops.placement.fit import Refusal
+from modelops.plan import Claim, Manifest, Reason, conditions
+from modelops.rollouts import state as rollout
+from modelops.rollouts.state import Phase, Revision, Rollout
+from modelops.serving import demand, manifests, revisions
+from modelops.serving.fitted import Fitted
+from modelops.serving.snapshot import Snapshot
+
+MOVING = frozenset(
+    {
+        Phase.STARTING,
+        Phase.PROGRESSING,
+        Phase.PROMOTING,
+        Phase.BAKING,
+        Phase.ROLLING_BACK,
+        Phase.REVERTING,
+        Phase.SUPERSEDING,
+    }
+)
+"""Phases in which the operator itself is at work; in the others it waits for somebody."""
+ROLES = ("stable", "candidate", "rejected")
+"""Parts of the rollout's memory that stand at the top of the status."""
+
+
+def read_rollout(status: Mapping[str, Any]) -> Rollout:
+    """Return the rollout's memory from a stored status."""
+    memory = dict(status.get("rollout") or {})
+    return rollout.from_status(memory | {role: status[role] for role in ROLES if role in status})
+
+
+def build(
+    seen: Snapshot,
+    state: Rollout,
+    wanted: Revision | Reason,
+    fitted: Fitted | None,
+    kept: Mapping[str, manifests.Revision],
+    verdict: Verdict | None,
+    now: datetime,
+) -> Manifest:
+    """Return the whole status: server-side apply removes whatever is left out."""
+    generation = seen.service.metadata.generation
+    memory = rollout.to_status(state)
+    status: dict[str, Any] = {role: memory.pop(role) for role in ROLES if role in memory}
+    if state.phase is not Phase.STABLE or state.stable is not None:
+        memory.setdefault("step", {})
+        memory["step"] = {**memory["step"], "of": len(seen.policy.steps) if seen.policy else 0}
+        memory.setdefault("traffic", {})["routeAccepted"] = bool(seen.route and seen.route.is_accepted)
+    if seen.policy is not None:
+        memory["windowSeconds"] = int(seen.policy.window.total_seconds())
+    if verdict is not None:
+        memory["analysis"] = verdict.to_status()
+        memory["carry"] = dict(verdict.carry)
+    claims = _claims(seen, state, wanted, fitted)
+    status |= {
+        "observedGeneration": generation,
+        "rollout": memory,
+        "conditions": conditions(claims, seen.status.get("conditions", ()), generation, now),
+        **_people(seen, state, wanted, kept),
+        **_placement(fitted, kept),
+    }
+    failure = _last_failure(seen)
+    if failure:
+        status["lastFailure"] = failure
+    return status
+
+
+# --- columns -----------------------------------------------------------------------------------------
+
+
+def _people(
+    seen: Snapshot,
+    state: Rollout,
+    wanted: Revision | Reason,
+    kept: Mapping[str, manifests.Revision],
+) -> dict[str, Any]:
+    """Return what the columns of kubectl show."""
+    live = [pod for pod in seen.pods if not pod.is_terminating]
+    ready = sum(pod.is_ready for pod in live)
+    out: dict[str, Any] = {
+        "pods": f"{_ready(seen, state)}/{_replicas(seen)}",
+        "replicas": len(live),
+        "readyReplicas": ready,
+    }
+    if isinstance(wanted, Revision):
+        out["model"] = wanted.version
+    shown = kept.get(state.stable.hash) if state.stable else None
+    if shown is None and state.candidate is not None:
+        shown = kept.get(state.candidate.hash)
+    if shown is not None:
+        out["engine"] = shown.engine
+        if shown.placement.gpus:
+            out["accelerator"] = f"{shown.placement.gpus} x {shown.placement.product}"
+    gateway = demand.gateway(seen)
+    if gateway is not None and state.stable is not None:
+        names = demand.hostnames(seen, gateway)
+        traffic = seen.service.spec.traffic
+        path = traffic.path if traffic and traffic.path and traffic.path != "/" else ""
+        if names:
+            out["url"] = f"http://{names[0]}{path}"
+    return out
+
+
+def _replicas(seen: Snapshot) -> int:
+    scaling = seen.service.spec.scaling
+    return scaling.min_replicas if scaling and scaling.min_replicas is not None else 1
+
+
+def _ready(seen: Snapshot, state: Rollout) -> int:
+    """Return stable's ready pods, or the first candidate's while nothing is stable."""
+    role = state.stable or state.candidate
+    live = [pod for pod in seen.pods if not pod.is_terminating and role and pod.revision == role.hash]
+    return sum(pod.is_ready for pod in live)
+
+
+def _placement(fitted: Fitted | None, kept: Mapping[str, manifests.Revision]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if fitted is not None and isinstance(fitted.placement, Refusal):
+        out["plan"] = fitted.placement.to_status()
+    elif fitted is not None and fitted.placement is not None:
+        out["plan"] = fitted.placement.to_status()
+    if kept:
+        out["revisions"] = [revisions.to_status(record) for record in kept.values()]
+    return {"placement": out} if out else {}
+
+
+def _last_failure(seen: Snapshot) -> dict[str, Any]:
+    """Return how a container ended last, if one did badly."""
+    ended = [pod.last_exit for pod in seen.pods if pod.last_exit is not None and not pod.is_terminating]
+    if not ended:
+        return dict(seen.status.get("lastFailure") or {})
+    last = ended[-1]
+    out: dict[str, Any] = {
+        "reason": last.reason or "Error",
+        "exitCode": last.code,
+        "oomKilled": last.reason == "OOMKilled",
+    }
+    if last.message:
+        out["message"] = last.message
+    return out
+
+
+# --- conditions --------------------------------------------------------------------------------------
+
+
+def _claims(
+    seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None
+) -> tuple[Claim, ...]:
+    admitted = _admitted(seen, state, wanted, fitted)
+    placed = _placed(seen, wanted, fitted)
+    routed = _routed(seen, state)
+    healthy = _healthy(seen, state)
+    stalled = _stalled(seen, state, wanted, fitted)
+    reconciling = _reconciling(seen, state, stalled)
+    ready = _serving(seen, state, (admitted, placed, routed))
+    return (ready, reconciling, stalled, admitted, placed, routed, healthy)
+
+
+def _serving(seen: Snapshot, state: Rollout, parts: tuple[Claim, ...]) -> Claim:
+    """Say whether requests are answered; a rejected or waiting candidate does not change that."""
+    if state.stable is None:
+        worst = next((part for part in parts if part.holds is False), None)
+        if worst is not None:
+            return Claim("Ready", False, worst.reason, worst.message)
+        return Claim("Ready", False, "Starting", f"{seen.name}: {_doing(seen, state)}")
+    ready = _ready(seen, state)
+    if ready == 0:
+        message = f"{seen.name}: needs a ready pod of {state.stable.version}, found 0 of {_replicas(seen)}"
+        return Claim("Ready", False, "NoReadyPods", f"{message}; see status.lastFailure and the pods' events")
+    routed = parts[-1]
+    if routed.holds is False:
+        return Claim("Ready", False, routed.reason, routed.message)
+    return Claim("Ready", True, "Serving", f"{seen.name}: {state.stable.version} serves")
+
+
+def _doing(seen: Snapshot, state: Rollout) -> str:
+    pending = next((pod.pending for pod in seen.pods if pod.pending), "")
+    if state.candidate is None:
+        return "nothing is placed yet"
+    return f"{state.candidate.version} starts" + (f" ({pending})" if pending else "")
+
+
+def _admitted(seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None) -> Claim:
+    if isinstance(wanted, Reason):
+        return Claim("ModelAdmitted", False, wanted.code, wanted.message)
+    gate = fitted.gate if fitted else None
+    if gate is not None:
+        return Claim("ModelAdmitted", False, gate.code, gate.message)
+    message = f"{seen.name}: {wanted.version} may run in {seen.environment}"
+    return Claim("ModelAdmitted", True, "Admitted", message)
+
+
+def _placed(seen: Snapshot, wanted: Revision | Reason, fitted: Fitted | None) -> Claim:
+    if isinstance(wanted, Reason) or fitted is None:
+        return Claim("Placed", None, "NotResolved", f"{seen.name}: its version is not pinned to its bytes yet")
+    if fitted.misfit is not None:
+        return Claim("Placed", False, fitted.misfit.code, fitted.misfit.message)
+    message = fitted.record.placement.message if fitted.record else f"{seen.name}: placed"
+    return Claim("Placed", True, "Fits", message)
+
+
+def _routed(seen: Snapshot, state: Rollout) -> Claim:
+    gateway = demand.gateway(seen)
+    if gateway is None:
+        message = f"{seen.name}: no gateway is set; requests reach it by the Services of its revisions"
+        return Claim("RouteAccepted", None, "NoGateway", message)
+    if state.stable is None:
+        return Claim("RouteAccepted", None, "NothingServes", f"{seen.name}: a route comes with the first ready pod")
+    row = seen.route
+    if row is not None and row.is_accepted:
+        return Claim("RouteAccepted", True, "Accepted", f"{seen.name}: Gateway {gateway.name} accepted the route")
+    if row is not None and row.fault:
+        message = f"{seen.name}: Gateway {gateway.name} does not take the route: {row.fault}"
+        return Claim("RouteAccepted", False, "RouteNotAccepted", message)
+    message = f"{seen.name}: Gateway {gateway.name} has not answered for the route yet"
+    return Claim("RouteAccepted", None, "Waiting", message)
+
+
+def _healthy(seen: Snapshot, state: Rollout) -> Claim:
+    if seen.policy_fault is not None:
+        return Claim("RolloutHealthy", None, seen.policy_fault.code, seen.policy_fault.message)
+    message = state.message or f"{seen.name}: no rollout yet"
+    if state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
+        return Claim("RolloutHealthy", False, "RolledBack", message)
+    if state.phase in (Phase.PAUSED, Phase.AWAITING_APPROVAL):
+        return Claim("RolloutHealthy", None, _word(state.reason), message)
+    away = seen.measured.away_since
+    if away is not None and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
+        text = (
+            f"{seen.name}: needs metrics to judge, Prometheus does not answer since {away:%H:%M:%SZ}; "
+            f"weight stays at {state.weight} % until it does"
+        )
+        return Claim("RolloutHealthy", None, "MetricsUnavailable", text)
+    return Claim("RolloutHealthy", True, _word(state.reason) or "Stable", message)
+
+
+def _word(text: str) -> str:
+    """Return a set of reasons as one reason code."""
+    return "".join(char for char in text if char.isalnum()) or "Stable"
+
+
+def _stalled(
+    seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None
+) -> Claim:
+    if seen.refused is not None:
+        return Claim("Stalled", True, seen.refused.code, seen.refused.message)
+    if state.phase is Phase.ROLLED_BACK:
+        return Claim("Stalled", True, "RolledBack", state.message)
+    if isinstance(wanted, Revision) and rollout.rejects(state, wanted.hash):
+        known = rollout.rejects(state, wanted.hash)
+        return Claim("Stalled", True, "RolledBack", known.reason if known else state.message)
+    misfit = fitted.misfit if fitted else None
+    if misfit is not None and misfit.code != "WaitingForCapacity":
+        return Claim("Stalled", True, misfit.code, misfit.message)
+    return Claim("Stalled", False, "Progressing", f"{seen.name}: nothing is stuck")
+
+
+def _reconciling(seen: Snapshot, state: Rollout, stalled: Claim) -> Claim:
+    first = state.stable is None and state.phase is not Phase.AWAITING_APPROVAL
+    if stalled.holds:
+        return Claim("Reconciling", False, stalled.reason, stalled.message)
+    if state.phase in MOVING or first:
+        return Claim("Reconciling", True, str(state.phase), state.message or f"{seen.name}: starts")
+    return Claim("Reconciling", False, str(state.phase), state.message or f"{seen.name}: nothing to do")
