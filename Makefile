@@ -1,0 +1,83 @@
+# Plain `make` prints the targets.  Everything is set up by the targets themselves; nothing is installed by hand.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-meter clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := requirements-dev.lock
+CHECKS := lint types contracts generated unit
+
+help:  ## print the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+
+venv: .venv/ready  ## make .venv with the programs modelops and kubectl-modelops
+
+.venv/ready: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: needs Python 3.11 or newer, found %s; set PYTHON" % sys.version.split()[0])'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@echo "venv: installing $$(grep -c == $(LOCK)) locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK) -r operator/build.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+verify: venv  ## lint, types, contracts, generated files, unit and golden tests; lists all that failed
+	@failed=(); for check in $(CHECKS); do \
+	  start=$$SECONDS; echo "== $$check"; \
+	  $(MAKE) --no-print-directory $$check || failed+=($$check); \
+	  echo "== $$check: $$((SECONDS - start)) s"; done; \
+	if [ $${#failed[@]} -gt 0 ]; then echo "verify: failed: $${failed[*]}"; exit 1; fi; echo "verify: all of $(CHECKS) passed"
+
+lint: venv  ## ruff, and no __init__.py in operator/
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "lint: files are not formatted; run make format"; exit 1; }
+	@[ ! -e operator/__init__.py ] || { echo "operator/__init__.py: hides the standard library's operator; remove it"; exit 1; }
+
+types: venv  ## mypy, strict
+	@$(BIN)/mypy operator/modelops e2e
+
+contracts: venv  ## import contracts: the folders are the architecture
+	@$(BIN)/lint-imports --no-cache | tail -n 12
+
+generated: venv  ## generated files are fresh
+	@$(BIN)/python -m modelops.api.crd --out crds --chart charts/modelops/templates/crds --check
+	@$(BIN)/python -m modelops.governance.policies --chart charts/modelops/templates --check
+
+unit: venv  ## unit and golden tests
+	@$(BIN)/python -m pytest tests -q --ignore=tests/integration
+
+format: venv  ## format and mend what ruff can
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+crds: venv  ## write crds/, the chart's CRD templates and the approval gate
+	@$(BIN)/python -m modelops.api.crd --out crds --chart charts/modelops/templates/crds
+	@$(BIN)/python -m modelops.governance.policies --chart charts/modelops/templates
+
+golden: venv  ## rewrite the golden files; read the difference as the behaviour change it is
+	@$(BIN)/python -m pytest tests -q --update-golden --ignore=tests/integration
+
+warm: venv  ## build and cache binaries and images of the native cluster
+	@$(BIN)/python -m e2e.cluster.warm
+
+integration: warm  ## tests against a real API server
+	@$(BIN)/python -m pytest tests/integration -q
+
+e2e: warm  ## the stories on a real cluster of their own
+	@$(BIN)/python -m pytest e2e -q -s
+
+test:  ## all set-up and every test, with the time of each stage
+	@$(PYTHON) .ci/stages.py
+
+demo: warm  ## a cluster with the quickstart story told; it is left running
+	@$(BIN)/python -m e2e.demo up
+
+demo-down: venv  ## remove every trace of the demo
+	@$(BIN)/python -m e2e.demo down
+
+bench-meter: venv  ## what the meter costs: added latency and CPU, beside no meter
+	@$(BIN)/python tests/bench/bench_meter.py
+
+clean:  ## remove .venv and caches of tools in this folder; the shared cache stays
+	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info operator/*.egg-info

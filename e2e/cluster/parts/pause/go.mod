@@ -1,0 +1,3 @@
+module modelops.dev/e2e/cluster/parts/pause
+
+go 1.26.0

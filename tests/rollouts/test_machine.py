@@ -1,0 +1,445 @@
+"""Scenarios of the rollout: given a service, when something happens, then the next state."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelops.plan import Reason
+from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance, run_id
+from modelops.rollouts.state import Acted, Phase, Revision, Rollout, from_status, to_status
+from modelops.rollouts.traffic import candidate_replicas, weights
+
+NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+V1, V2, V3 = (Revision(f"{n}" * 8, f"chat-{n}", f"sha256:{n}") for n in "123")
+RULES = Rules(
+    steps=(20, 50),
+    min_dwell=timedelta(seconds=30),
+    warmup=timedelta(seconds=10),
+    min_ready=timedelta(seconds=2),
+    scale_down_delay=timedelta(seconds=10),
+    abort_scale_down_delay=timedelta(seconds=10),
+)
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class World:
+    """A cluster that does at once what the machine asks, unless a test says otherwise."""
+
+    now: datetime = NOW
+    state: Rollout = field(default_factory=Rollout)
+    desired: Revision | None = V1
+    rules: Rules | None = RULES
+    hold: Reason | None = None
+    waits: bool = False
+    replicas: int = 1
+    candidate_comes_up: bool = True
+    gateway_answers: bool = True
+    stable_ready: int | None = None
+    restarts: int = 0
+    verdict: str = "Continue"
+    reason: str = "Undecided"
+    robust: float = 1.0
+    has_metrics: bool = True
+    action: Acted | None = None
+    routed: tuple[tuple[str, int], ...] = ()
+    events: list[str] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+
+    def seen(self) -> Seen:
+        candidate = self.state.candidate
+        starts = candidate is not None and self.state.phase is not Phase.AWAITING_APPROVAL
+        wanted = candidate_replicas(self.replicas, self.state.capacity or 1)
+        ready = wanted if starts and self.candidate_comes_up and self.hold is None else 0
+        by_hash = dict(self.routed)
+        stable = self.replicas if self.stable_ready is None else self.stable_ready
+        return Seen(
+            service="chat",
+            desired=self.desired,
+            rules=self.rules,
+            replicas=self.replicas,
+            stable=Pods(stable if self.state.stable else 0, self.replicas),
+            candidate=Pods(ready, wanted, self.restarts),
+            route=Route(
+                by_hash.get(candidate.hash, 0) if candidate and self.routed else (0 if self.routed else None),
+                max(by_hash, key=lambda h: by_hash[h], default=""),
+            ),
+            hold=self.hold,
+            waits_for_capacity=self.waits,
+            judgement=self._judgement(),
+            action=self.action,
+        )
+
+    def _judgement(self) -> Judgement | None:
+        if not self.has_metrics or self.state.phase not in (Phase.PROGRESSING, Phase.PROMOTING, Phase.PAUSED):
+            return None
+        window = int((self.now - NOW).total_seconds()) // 30 * 30
+        end = NOW + timedelta(seconds=window)
+        return Judgement(self.verdict, self.reason, "errors 0% vs 0%", self.robust, end, True)
+
+    def look(self) -> None:
+        """Give one pass and let the gateway follow."""
+        step = advance(self.state, self.seen(), self.now)
+        self.state = step.state
+        self.events += [event.reason for event in step.events]
+        ready = self.seen().candidate.ready
+        if self.gateway_answers:
+            self.routed = weights(self.state, candidate_ready=ready)
+        share = dict(self.routed).get(self.state.candidate.hash, 0) if self.state.candidate else 0
+        if not self.weights or self.weights[-1] != share:
+            self.weights.append(share)
+
+    def run(self, seconds: int) -> "World":
+        for _ in range(seconds):
+            self.now += SECOND
+            self.look()
+        return self
+
+    def until(self, phase: Phase, seconds: int = 600) -> "World":
+        for _ in range(seconds):
+            if self.state.phase is phase:
+                return self
+            self.now += SECOND
+            self.look()
+        raise AssertionError(f"never {phase}; {self.state}")
+
+
+def served() -> World:
+    """Return a service whose first version serves."""
+    return World().until(Phase.STARTING).until(Phase.STABLE)
+
+
+def pushed() -> World:
+    """Return a service with a second version at its first step."""
+    world = served()
+    world.desired = V2
+    return world.until(Phase.PROGRESSING)
+
+
+def test_a_first_version_gets_everything_when_it_is_ready():
+    world = served()
+    assert world.state.stable == V1
+    assert world.routed == ((V1.hash, 100),)
+    assert world.events == ["Serving"]
+
+
+def test_no_route_exists_before_anything_is_ready():
+    world = World(candidate_comes_up=False).run(60)
+    assert world.routed == ()
+    assert world.state.stable is None
+
+
+def test_a_new_version_gets_traffic_only_after_its_warm_up():
+    world = served()
+    world.desired = V2
+    world.run(10)
+    assert world.state.phase is Phase.STARTING
+    assert dict(world.routed).get(V2.hash, 0) == 0
+    world.run(4)
+    assert dict(world.routed)[V2.hash] == 20
+
+
+def test_weights_are_exactly_the_steps_and_then_all():
+    world = pushed()
+    world.run(90)
+    world.verdict, world.reason = "Promote", "CertificateComplete"
+    world.until(Phase.BAKING)
+    assert world.weights == [0, 20, 50, 100, 0]
+    assert world.state.stable == V2
+    assert world.state.previous == V1
+    world.until(Phase.STABLE)
+    assert world.state.previous is None
+
+
+def test_the_last_step_waits_for_the_certificate():
+    world = pushed().run(300)
+    assert world.state.phase is Phase.PROGRESSING
+    assert world.state.weight == 50
+
+
+def test_evidence_of_harm_sends_everything_back_and_remembers_it():
+    world = pushed()
+    world.verdict, world.reason = "Rollback", "RegressionEvidence"
+    world.until(Phase.ROLLED_BACK)
+    assert world.routed == ((V1.hash, 100),)
+    assert world.state.rejected[0].hash == V2.hash
+    assert world.state.stable == V1
+
+
+def test_a_rejected_revision_starts_nothing_when_it_is_applied_again():
+    world = pushed()
+    world.verdict = "Rollback"
+    world.until(Phase.ROLLED_BACK)
+    world.verdict = "Continue"
+    before = world.state
+    world.run(120)
+    assert world.state == replace(before, accepted=world.state.accepted)
+
+
+def test_a_retry_that_names_the_run_starts_it_again_with_a_new_run():
+    world = pushed()
+    first = world.state.run_id
+    world.verdict = "Rollback"
+    world.until(Phase.ROLLED_BACK)
+    world.verdict = "Continue"
+    world.action = Acted("Retry", first)
+    world.until(Phase.PROGRESSING)
+    assert world.state.run_id == run_id(V2, 1) != first
+
+
+def test_a_retry_for_another_run_does_nothing():
+    world = pushed()
+    world.verdict = "Rollback"
+    world.until(Phase.ROLLED_BACK)
+    world.action = Acted("Retry", "other")
+    world.run(30)
+    assert world.state.phase is Phase.ROLLED_BACK
+
+
+def test_the_rolled_back_state_ends_when_the_served_version_is_wanted_again():
+    world = pushed()
+    world.verdict = "Rollback"
+    world.until(Phase.ROLLED_BACK)
+    world.desired = V1
+    world.until(Phase.STABLE)
+    assert world.state.candidate is None
+
+
+def test_without_a_word_of_the_judge_nothing_moves():
+    world = pushed()
+    world.has_metrics = False
+    world.run(600)
+    assert (world.state.phase, world.state.weight) == (Phase.PROGRESSING, 20)
+
+
+@pytest.mark.parametrize(
+    ("robust", "weight"),
+    [
+        pytest.param(3.9, 50, id="below the bar of 4 it is raised"),
+        pytest.param(4.0, 20, id="from 4 on it is held"),
+        pytest.param(99.0, 20, id="below 100 it is not rolled back"),
+    ],
+)
+def test_evidence_holds_a_raise(robust, weight):
+    world = pushed()
+    world.robust = robust
+    world.run(70)
+    assert world.state.weight == weight
+
+
+def test_evidence_past_twenty_goes_one_step_back():
+    world = pushed().run(70)
+    assert world.state.weight == 50
+    world.robust = 20.0
+    world.run(40)
+    assert world.state.weight == 20
+
+
+def test_a_weight_waits_for_the_gateway():
+    world = pushed()
+    world.gateway_answers = False
+    world.run(60)
+    assert (world.state.weight, world.state.accepted) == (50, 20)
+    world.verdict = "Promote"
+    world.run(300)
+    assert world.state.phase is Phase.PROGRESSING
+    assert world.weights == [0, 20]
+
+
+def test_unready_candidate_pods_get_nothing():
+    world = pushed()
+    world.candidate_comes_up = False
+    world.look()
+    assert dict(world.routed)[V2.hash] == 0
+
+
+def test_a_closed_gate_holds_the_candidate_without_pods():
+    world = served()
+    world.hold = Reason("ApprovalMissing", "chat-2: needs 1 approval")
+    world.desired = V2
+    world.run(30)
+    assert world.state.phase is Phase.AWAITING_APPROVAL
+    assert world.state.message == "chat-2: needs 1 approval"
+    assert world.routed == ((V1.hash, 100),)
+    world.hold = None
+    world.until(Phase.PROGRESSING)
+
+
+def test_a_gate_that_closes_in_mid_run_pauses_and_never_raises():
+    world = pushed()
+    world.hold = Reason("Revoked", "chat-2: revoked")
+    world.run(120)
+    assert world.state.phase is Phase.PAUSED
+    assert world.state.weight == 20
+
+
+def test_a_closed_gate_never_stops_a_rollback():
+    world = pushed()
+    world.hold = Reason("Revoked", "chat-2: revoked")
+    world.verdict = "Rollback"
+    world.until(Phase.ROLLED_BACK)
+
+
+def test_waiting_for_capacity_is_nobodys_failure():
+    world = served()
+    world.desired, world.waits = V2, True
+    world.hold = Reason("WaitingForCapacity", "chat: needs 1 GPU")
+    world.rules = replace(RULES, progress_deadline=timedelta(seconds=20))
+    world.run(300)
+    assert world.state.phase is Phase.STARTING
+    assert world.state.rejected == ()
+
+
+def test_a_candidate_that_never_gets_ready_is_rolled_back_at_its_deadline():
+    world = served()
+    world.desired, world.candidate_comes_up = V2, False
+    world.rules = replace(RULES, progress_deadline=timedelta(seconds=60))
+    world.run(58)
+    assert world.state.phase is Phase.STARTING
+    world.until(Phase.ROLLED_BACK)
+    assert world.state.reason == "DeadlineExceeded"
+
+
+def test_too_many_restarts_roll_back_without_metrics():
+    world = served()
+    world.desired, world.candidate_comes_up, world.restarts = V2, False, 4
+    world.until(Phase.ROLLED_BACK)
+    assert world.state.reason == "RestartLimit"
+
+
+def test_a_newer_version_waits_until_traffic_left_the_older_one():
+    world = pushed()
+    world.desired, world.gateway_answers = V3, False
+    world.run(5)
+    assert world.state.phase is Phase.SUPERSEDING
+    assert world.state.candidate == V2
+    world.gateway_answers = True
+    world.until(Phase.STARTING)
+    assert world.state.candidate == V3
+    assert world.state.frozen == {}
+
+
+def test_the_served_version_wanted_again_takes_traffic_back_at_once():
+    world = pushed()
+    world.desired = V1
+    world.look()
+    assert world.routed == ((V1.hash, 100), (V2.hash, 0))
+    world.until(Phase.STABLE)
+    assert world.state.rejected == ()
+
+
+def test_a_version_served_before_skips_the_steps():
+    world = pushed().run(90)
+    world.verdict = "Promote"
+    world.until(Phase.BAKING).until(Phase.STABLE)
+    world.verdict, world.desired, world.weights = "Continue", V1, []
+    world.until(Phase.BAKING)
+    assert world.state.stable == V1
+    assert 20 not in world.weights
+
+
+def test_without_a_policy_readiness_replaces():
+    world = served()
+    world.rules, world.desired = NO_POLICY, V2
+    world.until(Phase.STABLE, 30).run(30)
+    assert world.state.stable == V2
+
+
+def test_a_missing_policy_pauses_the_run_where_it_is():
+    world = pushed()
+    world.rules = None
+    world.run(60)
+    assert (world.state.phase, world.state.weight) == (Phase.PAUSED, 20)
+    world.rules = RULES
+    world.until(Phase.PROGRESSING)
+
+
+def test_a_waiting_step_ends_with_a_persons_resume():
+    world = served()
+    world.rules, world.desired = replace(RULES, waits=(True, False)), V2
+    world.until(Phase.PAUSED).run(200)
+    assert world.state.weight == 20
+    world.action = Acted("Resume", world.state.run_id)
+    world.run(60)
+    assert world.state.weight == 50
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PROMOTING])
+def test_a_person_aborts_in_every_phase(phase):
+    world = served()
+    world.desired, world.verdict = V2, "Promote"
+    world.gateway_answers = phase is not Phase.PROMOTING
+    if phase is Phase.PROMOTING:
+        world = pushed()
+        world.run(70)
+        world.verdict, world.gateway_answers = "Promote", False
+    world.until(phase)
+    world.action = Acted("Abort", world.state.run_id)
+    world.gateway_answers = True
+    world.until(Phase.ROLLED_BACK)
+    assert world.state.stable == V1
+
+
+def test_a_broken_stable_gives_way_to_a_ready_candidate():
+    world = pushed()
+    world.stable_ready = 0
+    world.look()
+    assert world.state.stable == V2
+
+
+@pytest.mark.parametrize(
+    ("replicas", "weight", "pods"),
+    [(1, 5, 1), (10, 10, 2), (10, 50, 10), (10, 90, 10), (3, 25, 1), (4, 100, 4)],
+)
+def test_candidate_pods_carry_stables_load_each(replicas, weight, pods):
+    assert candidate_replicas(replicas, weight) == pods
+
+
+ACTIONS = st.sampled_from(
+    [
+        ("desired", V1), ("desired", V2), ("desired", V3), ("desired", None),
+        ("verdict", "Continue"), ("verdict", "Promote"), ("verdict", "Rollback"), ("verdict", "Inconclusive"),
+        ("hold", None), ("hold", Reason("ApprovalMissing", "needs 1")),
+        ("gateway_answers", False), ("gateway_answers", True),
+        ("candidate_comes_up", False), ("candidate_comes_up", True),
+        ("has_metrics", False), ("has_metrics", True),
+        ("rules", None), ("rules", RULES), ("rules", NO_POLICY),
+        ("robust", 1.0), ("robust", 30.0), ("stable_ready", 0), ("stable_ready", None),
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(ACTIONS, st.integers(1, 40)), max_size=12))
+def test_laws_hold_whatever_happens(story):
+    world = served()
+    for (name, value), seconds in story:
+        setattr(world, name, value)
+        for _ in range(seconds):
+            before = world.state
+            world.now += SECOND
+            world.look()
+            state = world.state
+            assert state.stable is not None
+            assert sum(weight for _, weight in weights(state, candidate_ready=1)) == 100
+            if state.weight > before.weight:
+                steps = (0, *RULES.steps, 100)
+                assert state.phase in (Phase.PROGRESSING, Phase.PROMOTING)
+                raised = steps.index(state.weight) - steps.index(before.weight)
+                assert raised == 1 or (state.weight == 100 and state.phase is Phase.PROMOTING)
+            assert from_status(to_status(state)) == state
+
+
+@given(st.lists(st.tuples(ACTIONS, st.integers(1, 40)), max_size=8))
+def test_looking_twice_at_once_comes_to_rest(story):
+    world = served()
+    for (name, value), seconds in story:
+        setattr(world, name, value)
+        world.run(seconds)
+    for _ in range(8):
+        world.look()
+    resting = world.state
+    world.look()
+    assert world.state == resting
