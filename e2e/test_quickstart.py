@@ -294,7 +294,11 @@ def test_no_request_failed_and_no_stream_was_cut(told: Told) -> None:
     assert told.load is not None
     report = told.load.stop()
     told.load = None
-    print(report.summary())
+    print(
+        f"\nusers: {report.short_ok} short requests and {report.stream_ok} streams answered, "
+        f"{report.short_failed + report.stream_failed} failed, {report.stream_cut} cut; never fewer than "
+        f"{report.lowest_open_streams} long streams open and {report.lowest_rate} requests in a second"
+    )
     assert (report.short_failed, report.stream_failed, report.stream_cut) == (0, 0, 0), report.faults[:5]
     assert report.lowest_open_streams is not None
     assert report.lowest_open_streams >= LEAST_STREAMS
@@ -306,18 +310,7 @@ def test_no_request_failed_and_no_stream_was_cut(told: Told) -> None:
 
 
 def test_a_version_that_only_metrics_show_to_be_bad_is_rolled_back(story: Story, platform: Platform, told: Told) -> None:
-    version = platform.get(VERSION, "chat-1")
-    third = {
-        "apiVersion": version["apiVersion"],
-        "kind": version["kind"],
-        "metadata": {"name": "chat-3", "namespace": NAMESPACE},
-        "spec": {k: v for k, v in version["spec"].items() if k != "createdBy"}
-        | {"version": "3", "source": {"huggingFace": {**version["spec"]["source"]["huggingFace"], "revision": "v3"}}},
-    }
-    platform.apply_text(json.dumps(third), platform.person(AUTHOR))
-    story.serve("chat-3", story.bad_engine())
-    story.wait_verified("chat-3")
-    story.approve("chat-3")
+    story.roll_out_third()
     load = story.load().start()
     try:
         story.wait_phase("RollingBack", "RolledBack", seconds=420)

@@ -9,6 +9,7 @@ import hmac
 import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -317,18 +318,25 @@ async def _send(
     await answer.prepare(request)
     if request.method == "HEAD":
         return answer
+    with suppress(ConnectionError):  # a client that went away is no error of the hub
+        await _write(request, answer, _chunks(entry.file, begin, end, fault), fault)
+    return answer
+
+
+async def _write(
+    request: web.Request, answer: web.StreamResponse, chunks: AsyncIterator[bytes], fault: Fault
+) -> None:
     sent = 0
-    async for chunk in _chunks(entry.file, begin, end, fault):
+    async for chunk in chunks:
         if fault.cut_after_bytes is not None and sent + len(chunk) > fault.cut_after_bytes:
             await answer.write(chunk[: fault.cut_after_bytes - sent])
             await asyncio.sleep(0.05)  # let the bytes leave before the connection does
             if request.transport is not None:
                 request.transport.abort()
-            return answer
+            return
         await answer.write(chunk)
         sent += len(chunk)
     await answer.write_eof()
-    return answer
 
 
 def _span(wanted: str, size: int) -> tuple[int, int] | None:

@@ -18,8 +18,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rate", type=float, default=20.0, help="short requests a second (default 20)")
     parser.add_argument("--streams", type=int, default=20, help="long streams always open (default 20)")
     parser.add_argument("--spare-streams", type=int, default=4, help="more of them, to be sure (default 4)")
-    parser.add_argument("--stream-seconds", type=float, default=14.0, help="how long each lasts (default 14)")
+    parser.add_argument("--stream-seconds", type=float, default=15.0, help="how long each lasts (default 15)")
     parser.add_argument("--stream-tokens", type=int, default=0, help="their shortest length (default: found)")
+    parser.add_argument("--most-tokens", type=int, default=1800, help="their longest length (default 1800)")
     parser.add_argument("--seconds", type=float, required=True, help="when to stop opening")
     parser.add_argument("--out", type=Path, help="where the report goes (default: standard output)")
     args = parser.parse_args(argv)
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> int:
             url=args.url, model=args.model, host_header=args.host_header, rate=args.rate,
             streams=args.streams, spare_streams=args.spare_streams,
             stream_seconds=args.stream_seconds, stream_tokens=args.stream_tokens,
+            most_tokens=args.most_tokens,
         )  # fmt: skip
     except ValueError as error:
         parser.error(str(error))

@@ -26,6 +26,9 @@ _SPEED_WEIGHT = 0.3  # of the newest stream in the running mean of the speed
 _COUNT = re.compile(rb'"completion_tokens"\s*:\s*(\d+)')
 _FINGERPRINT = re.compile(rb'"system_fingerprint"\s*:\s*"([^"]{0,100})"')
 _ERROR = re.compile(rb'data:\s*\{\s*"error"\s*:')
+_SHORT_HEADERS = {"Content-Type": "application/json"}
+# llama-server closes after a stream without saying so; a next request on that connection would be lost.
+_STREAM_HEADERS = {**_SHORT_HEADERS, "Connection": "close"}
 _OVERLAP_BYTES = 64
 _TAIL_BYTES = 1024  # holds the last events, with the usage
 
@@ -35,9 +38,11 @@ class Plan:
     """What to send.  ``url`` is scheme, host and port; the host a loopback or private address.
 
     ``stream_seconds`` is how long each stream should last, reached by measuring tokens per second;
-    ``stream_tokens`` sets the shortest length instead.  ``spare_streams`` stay open beyond ``streams``,
-    for the moment between the end of one and the first byte of the next.  An answer is attributed to
-    what the header ``revision_header`` says, else to its ``system_fingerprint``.
+    ``stream_tokens`` sets the shortest length instead.  ``most_tokens`` must leave room for the prompt
+    in the service's context: streams that the engine ends for want of room all end at once.
+    ``spare_streams`` stay open beyond ``streams``, for the moment between the end of one and the first
+    byte of the next.  An answer is attributed to what the header ``revision_header`` says, else to its
+    ``system_fingerprint``.
     """
 
     url: str
@@ -46,11 +51,11 @@ class Plan:
     rate: float = 20.0
     streams: int = 20
     spare_streams: int = 4
-    stream_seconds: float = 14.0
+    stream_seconds: float = 15.0
     long_seconds: float = 10.0
     stream_tokens: int = 0
-    most_tokens: int = 4000
-    short_tokens: int = 4
+    most_tokens: int = 1800
+    short_tokens: int = 2
     silence_seconds: float = 60.0
     answer_seconds: float = 30.0
     finish_seconds: float = 180.0
@@ -189,7 +194,7 @@ class Load:
             if answer.status != 200:
                 return "status"
             self.attribute(answer, body)
-            return ""
+            return "" if b"data: [DONE]" in body[-_TAIL_BYTES:] else "no end mark"
 
         limit = ClientTimeout(total=self._plan.answer_seconds)
         status, error = await self._post(self._body(self._plan.short_tokens), limit, read)
@@ -215,8 +220,8 @@ class Load:
         """Return the length of the next stream; lengths differ, so that ends do not meet."""
         if self._plan.stream_tokens:
             return round(self._plan.stream_tokens * random.uniform(1.0, 1.3))
-        seconds = self._plan.stream_seconds * random.uniform(0.9, 1.3)
-        return max(_FIRST_TOKENS[0], min(self._plan.most_tokens, math.ceil(seconds * self._speed)))
+        wanted = min(self._plan.stream_seconds * self._speed, self._plan.most_tokens / 1.3)
+        return max(_FIRST_TOKENS[0], math.ceil(wanted * random.uniform(0.95, 1.3)))
 
     async def _stream(self, tokens: int, *, counts_as_long: bool) -> bool:
         """Read one stream to its end; tell whether it was whole."""
@@ -224,7 +229,7 @@ class Load:
         began = self.now()
         limit = ClientTimeout(total=None, sock_connect=10, sock_read=self._plan.silence_seconds)
         try:
-            status, error = await self._post(self._body(tokens, stream=True), limit, reading.read)
+            status, error = await self._post(self._body(tokens), limit, reading.read)
         finally:
             reading.close()
         if reading.first is not None and counts_as_long:
@@ -260,7 +265,7 @@ class Load:
             async with self._session.post(
                 self._plan.url.rstrip("/") + _PATH,
                 data=body,
-                headers={"Content-Type": "application/json"},
+                headers=_SHORT_HEADERS if limit.total else _STREAM_HEADERS,
                 timeout=limit,
             ) as answer:
                 status = answer.status
@@ -271,15 +276,16 @@ class Load:
                 self._report.statuses["none"] += 1
             return status, f"{type(error).__name__}: {error}"[:200]
 
-    def _body(self, tokens: int, *, stream: bool = False) -> bytes:
+    def _body(self, tokens: int) -> bytes:
+        """Return a question for a streamed answer of so many tokens, short ones too, as chats ask."""
         wanted: dict[str, object] = {
             "model": self._plan.model,
-            "messages": [{"role": "user", "content": "Say something long."}],
+            "messages": [{"role": "user", "content": "hello"}],
             "max_tokens": tokens,
             "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
         }
-        if stream:
-            wanted |= {"stream": True, "stream_options": {"include_usage": True}}
         return json.dumps(wanted).encode()
 
     def opened(self, step: int) -> None:

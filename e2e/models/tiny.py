@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n {% endfor %}assistant:"
+    "{% for message in messages %}"
+    "{{ message['role'] + ': ' + message['content'] + '\n ' }}"
+    "{% endfor %}assistant:"
 )
+"""The space after a line makes the next role a word of the vocabulary."""
 
 WORDS = (
     "user", "assistant", "system", "hello", "hi", "the", "a", "model", "cluster", "node", "pod",
@@ -32,6 +35,9 @@ WORDS = (
     "old", "first", "last", "next",
 )  # fmt: skip
 """All that the model can write, and role names so that a chat prompt is a few tokens."""
+
+PROMPT_WORDS = ("user", "assistant", "system", "hello", "hi")
+"""Words that are one token in a prompt: the tokenizer reaches a word only through all its beginnings."""
 
 SPACE = "\u2581"
 FORBIDDEN_LOGIT = -10.0
@@ -105,12 +111,14 @@ def write_model(path: Path, *, seed: int, geometry: Geometry) -> None:
 
 
 def vocabulary() -> tuple[list[str], list[float], list[int]]:
-    """Return tokens, scores and types: control, bytes, characters, words, padding to a multiple of 32."""
+    """Return tokens, scores and types: control, bytes, characters, words, their beginnings, padding to 32."""
     characters = [chr(code) for code in range(0x21, 0x7F)] + [SPACE]
     rows = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL)]
     rows += [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
     rows += [(character, -100.0, NORMAL) for character in characters]
     rows += [(SPACE + word, -float(rank), NORMAL) for rank, word in enumerate(WORDS, 1)]
+    begun = {SPACE + word[:length] for word in PROMPT_WORDS for length in range(1, len(word))}
+    rows += [(part, -500.0, NORMAL) for part in sorted(begun - {row[0] for row in rows})]
     rows += [(f"<pad{number}>", -1000.0, CONTROL) for number in range(-len(rows) % 32)]
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
@@ -148,7 +156,7 @@ def _tensors(chance: np.random.PCG64, geometry: Geometry, tokens: Sequence[str])
 
     embedding = noise(len(tokens), width)
     embedding[:, 0] = 1
-    output = noise(len(tokens), width, 0.2)
+    output = noise(len(tokens), width, 0.1)
     output[:, 0] = 0
     spoken = {SPACE + word for word in WORDS}
     for row, token in enumerate(tokens):

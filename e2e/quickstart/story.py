@@ -5,6 +5,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from e2e.load.load import Load, Plan
 from e2e.quickstart.platform import APPROVER, AUTHOR, DOMAIN, NAMESPACE, ROOT, Platform
 
@@ -85,12 +87,12 @@ class Story:
             "max_tokens": tokens,
             "stream": stream,
         }
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"http://{host}:{port}/v1/chat/completions",
             data=json.dumps(body).encode(),
             headers={"Host": HOST, "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
 
     # --- 6: roll out -------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ class Story:
     def load(self) -> Load:
         """Return the users: 20 short requests a second, and 20 long streams at every moment."""
         host, port = self.platform.cluster.gateway_address()
-        return Load(Plan(url=f"http://{host}:{port}", model="chat", host_header=HOST))
+        return Load(Plan(url=f"http://{host}:{port}", model="chat", host_header=HOST, most_tokens=1800))
 
     def roll_out_second(self) -> None:
         """The author registers the next version, and wants it served."""
@@ -107,17 +109,10 @@ class Story:
 
     def serve(self, version: str, engine: dict[str, Any] | None = None) -> None:
         """The author names another version in the service."""
-        service: dict[str, Any] = {
-            "apiVersion": "modelops.dev/v1alpha1",
-            "kind": "InferenceService",
-            "metadata": {"name": "chat", "namespace": NAMESPACE},
-            "spec": {
-                "model": {"version": version},
-                "engine": engine or {"name": "LlamaCpp", "contextTokens": 2048, "maxConcurrency": 32},
-                "rolloutPolicyRef": {"name": "quickstart"},
-                **({"accelerator": {"count": 1}} if engine else {}),
-            },
-        }
+        service = yaml.safe_load((SAMPLES / "quickstart" / "service.yaml").read_text())
+        service["spec"]["model"]["version"] = version
+        if engine:
+            service["spec"] |= {"engine": engine, "accelerator": {"count": 1}}
         self.platform.apply_text(json.dumps(service), self.platform.person(AUTHOR))
 
     def bad_engine(self) -> dict[str, Any]:
@@ -127,10 +122,27 @@ class Story:
             "image": self.platform.image("parts"),
             "custom": {
                 "command": ["python", "-m", "e2e.engine"],
-                "args": ["--as", "llamacpp", "--host", "127.0.0.1", "--port", "8080", "-a", "chat", "--metrics"],
+                "args": "--as llamacpp --host 127.0.0.1 --port 8080 -a chat --metrics".split(),
             },
             "env": [{"name": "STAND_IN_KNOBS", "value": json.dumps(BAD_KNOBS)}],
         }
+
+    def roll_out_third(self) -> None:
+        """The author registers a version, has it approved, and serves it with the bad engine."""
+        second = self.platform.get("modelversions.modelops.dev", "chat-1")
+        spec = {k: v for k, v in second["spec"].items() if k != "createdBy"}
+        spec["version"] = "3"
+        spec["source"]["huggingFace"]["revision"] = "v3"
+        third = {
+            "apiVersion": second["apiVersion"],
+            "kind": second["kind"],
+            "metadata": {"name": "chat-3", "namespace": NAMESPACE},
+            "spec": spec,
+        }
+        self.platform.apply_text(json.dumps(third), self.platform.person(AUTHOR))
+        self.serve("chat-3", self.bad_engine())
+        self.wait_verified("chat-3")
+        self.approve("chat-3")
 
     def phase(self) -> str:
         """Return where the rollout stands."""

@@ -132,8 +132,6 @@ MIN_DWELL = timedelta(minutes=2)
 MAX_DURATION = timedelta(hours=1)
 WINDOW = timedelta(minutes=1)
 SHORTEST_WINDOW = timedelta(seconds=30)
-RETAINED_WINDOWS = 20
-MIN_REQUESTS = 500
 LATENCY_MARGIN = ("10%", "30%")
 ERROR_MARGIN = ("25%", "100%")
 ERROR_IGNORE_BELOW = "0.5%"
@@ -358,7 +356,7 @@ class Metric(Spec):
     """Enforce, Report (shown, decides nothing) or Off.  Absent: Enforce."""
     weight: Annotated[int, Field(ge=1, le=100)] | None = None
     """Share of the error budget, relative to the other metrics.  Absent: 1."""
-    margin: Annotated[Line | None, Refused(f"a margin of its own is for {_CUSTOM_METRIC}")] = None
+    margin: Annotated[Line | None, Refused(_CUSTOM_METRIC)] = None
     """Margin of a metric of your own; not supported yet."""
     histogram: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
     """Histogram of your own; not supported yet."""
@@ -442,12 +440,23 @@ class Analysis(Spec):
     """What to do while Prometheus does not answer.  Absent: freeze at once, pause after 1h."""
     on_regression: OnRegression | None = None
     """What to do with a candidate that is worse.  Absent: Rollback."""
-    on_inconclusive: OnInconclusive | None = None
-    """What to do at maxDuration; Promote and Rollback only once minRequests were judged.  Absent: Pause."""
-    min_requests: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Requests of the candidate before onInconclusive may promote or roll back.  Absent: 500."""
-    retain: Annotated[int, Field(ge=1, le=60)] | None = None
-    """Windows that are kept in status.  Absent: 20."""
+    on_inconclusive: Annotated[
+        OnInconclusive | None,
+        Refused(
+            "deciding without proof is not supported yet; leave onInconclusive out, and let a person decide",
+            ("Pause",),
+        ),
+    ] = None
+    """What to do at maxDuration; only Pause is supported yet.  Absent: Pause."""
+    min_requests: Annotated[
+        int | None,
+        Refused("deciding without proof is not supported yet; leave minRequests out, and let a person decide"),
+    ] = None
+    """Requests of the candidate before onInconclusive may decide; not supported yet."""
+    retain: Annotated[
+        int | None, Refused("keeping windows in status is not supported yet; leave retain out")
+    ] = None
+    """Windows that are kept in status; not supported yet."""
 
 
 _NO_PERSON = "waiting for a person inside a run is not supported yet; use stepSettings with pause: Manual"
@@ -646,8 +655,6 @@ class Policy:
     metrics_unavailable_after: timedelta
     on_regression: OnRegression
     on_inconclusive: OnInconclusive
-    min_requests: int
-    retain: int
     progress_deadline: timedelta
     min_ready: timedelta
     restart_limit: int
@@ -726,8 +733,6 @@ def _in_force(spec: PolicySpec) -> Policy:
         metrics_unavailable_after=_duration("analysis.metricsUnavailable.after", away.after, "1h"),
         on_regression=analysis.on_regression or OnRegression.ROLLBACK,
         on_inconclusive=analysis.on_inconclusive or OnInconclusive.PAUSE,
-        min_requests=analysis.min_requests or MIN_REQUESTS,
-        retain=analysis.retain or RETAINED_WINDOWS,
         progress_deadline=_duration("progressDeadline", spec.progress_deadline, "30m"),
         min_ready=_duration("minReady", spec.min_ready, "10s"),
         restart_limit=3 if spec.restart_limit is None else spec.restart_limit,

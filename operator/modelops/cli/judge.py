@@ -16,8 +16,10 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser = subparsers.add_parser(
         "judge",
         help="replay recorded samples through the judge and print the verdict per window",
-        description="Replay recorded samples through the judge: to tune a policy on yesterday's traffic, or "
+        description="Replay recorded samples through the judge: to tune a policy on yesterday's traffic, or\n"
         "to explain a decision. Ends with 0 for every verdict and with 2 when the samples cannot be judged.",
+        epilog="example:\n  kubectl modelops judge --samples yesterday.json -o json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--samples",

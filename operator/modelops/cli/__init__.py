@@ -1,0 +1,1 @@
+"""``kubectl modelops``: what people ask a cluster, and what needs none."""

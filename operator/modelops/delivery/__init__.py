@@ -1,0 +1,1 @@
+"""Bring a model's bytes to a node: resolve, fetch, verify, keep."""

@@ -1,0 +1,351 @@
+"""vLLM: language models in safetensors on NVIDIA GPUs.  Source: research/engines.md 2.1 to 2.5, 4."""
+
+from modelops.engines import pool
+from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
+from modelops.engines.base import (
+    GIB,
+    Ask,
+    Facts,
+    Footprint,
+    Gpu,
+    Launch,
+    Queries,
+    Series,
+    refuse_context,
+    refuse_driver,
+    refuse_format,
+)
+from modelops.engines.geometry import Geometry
+from modelops.plan import Reason
+
+IMAGE = "vllm/vllm-openai:v0.33.0"
+"""CUDA 13; for new revisions, what runs keeps the image it has."""
+MEMORY_PERCENT = 92
+MAX_CONCURRENCY = 256
+LARGE_GPU_BYTES = 70 * GIB
+BATCHED_TOKENS, BATCHED_TOKENS_LARGE = 2048, 8192
+KV_ELEMENT_BYTES = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "bfloat16": 2}
+"""By --kv-cache-dtype; any other value is planned like the model's own type, which is no less."""
+LOAD_PERMILLE = {"dense": 1010, "experts": 1020, "mxfp4": 1085}
+"""Bytes in memory per 1000 bytes of tensors.  Source: research/engines.md 4.2."""
+PARAMETER_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+"""By type, for models that are not quantised."""
+BFLOAT16_CAPABILITY = (8, 0)
+LEAST_CAPABILITY = {
+    "gptq": (6, 0),
+    "compressed-tensors": (7, 0),
+    "awq": (7, 5),
+    "fp8": (7, 5),
+    "fbgemm_fp8": (8, 0),
+    "mxfp4": (8, 0),
+    "experts_int8": (8, 0),
+    "fp_quant": (10, 0),
+}
+"""Oldest compute capability by quantisation.  Source: vLLM 0.33; research/engines.md 4.8."""
+
+ARGUMENTS = Allowed(
+    engine="vLLM",
+    values=frozenset(
+        {
+            "--chat-template-content-format",
+            "--custom-histogram-buckets",
+            "--generation-config",
+            "--kv-cache-dtype",
+            "--limit-mm-per-prompt",
+            "--max-logprobs",
+            "--max-num-batched-tokens",
+            "--max-num-queued-reqs",
+            "--override-generation-config",
+            "--reasoning-parser",
+            "--scheduling-policy",
+            "--seed",
+            "--tool-call-parser",
+            "--uvicorn-log-level",
+        }
+    ),
+    switches=frozenset(
+        {
+            "--enable-auto-tool-choice",
+            "--enable-expert-parallel",
+            "--enable-prefix-caching",
+            "--enable-prompt-tokens-details",
+            "--enforce-eager",
+            "--no-enable-prefix-caching",
+        }
+    ),
+    owned=frozenset(
+        {
+            "--disable-access-log-for-endpoints",
+            "--dtype",
+            "--gpu-memory-utilization",
+            "--host",
+            "--kv-cache-memory-bytes",
+            "--max-model-len",
+            "--max-num-seqs",
+            "--model",
+            "--pipeline-parallel-size",
+            "--port",
+            "--served-model-name",
+            "--shutdown-timeout",
+            "--tensor-parallel-size",
+            "-pp",
+            "-tp",
+        }
+    ),
+    forbidden={
+        "--allowed-local-media-path": "which lets callers read files of the pod",
+        "--api-key": "since arguments are not secret",
+        "--code-revision": "since a version is its bytes",
+        "--disable-log-stats": "which removes every metric that rollouts are judged by",
+        "--enable-log-requests": "which writes prompts into logs",
+        "--middleware": "which loads code into the engine",
+        "--revision": "since a version is its bytes",
+        "--tokenizer-revision": "since a version is its bytes",
+        "--trust-remote-code": "which runs code that came with the model",
+    },
+    owned_env=frozenset(
+        {
+            "DO_NOT_TRACK",
+            "HF_HOME",
+            "HF_HUB_OFFLINE",
+            "HOME",
+            "TRANSFORMERS_OFFLINE",
+            "USER",
+            "VLLM_CACHE_ROOT",
+            "VLLM_ENGINE_READY_TIMEOUT_S",
+            "VLLM_NO_USAGE_STATS",
+        }
+    ),
+    forbidden_env=(
+        "HF_TOKEN",
+        "LD_",
+        "PYTHON",
+        "VLLM_ALLOW_",
+        "VLLM_API_KEY",
+        "VLLM_PLUGINS",
+        "VLLM_SERVER_",
+    ),
+    joined=True,
+)
+
+
+class VLLM:
+    """Serve a language model with vLLM."""
+
+    name = "vLLM"
+    formats = ("safetensors",)
+    queries = Queries(
+        requests=Series(
+            "http_requests_total", 'handler=~"/v1/(chat/)?completions|/v1/responses|/v1/embeddings"'
+        ),
+        errors=(
+            Series(
+                "http_requests_total",
+                'handler=~"/v1/(chat/)?completions|/v1/responses|/v1/embeddings",status="5xx"',
+            ),
+            # Failures inside a stream have a 200 in the HTTP counter.
+            Series("vllm:request_success_total", 'finished_reason="error"'),
+        ),
+        ttft=Series("vllm:time_to_first_token_seconds_bucket"),
+        tpot=Series("vllm:request_time_per_output_token_seconds_bucket"),
+        e2e=Series("vllm:e2e_request_latency_seconds_bucket"),
+        prompt_tokens=Series("vllm:prompt_tokens_total"),
+        generation_tokens=Series("vllm:generation_tokens_total"),
+        running=Series("vllm:num_requests_running"),
+        waiting=Series("vllm:num_requests_waiting"),
+        kv_usage=Series("vllm:kv_cache_usage_perc"),
+    )
+
+    def refuses(self, model: Facts, ask: Ask) -> Reason | None:
+        """Refuse what vLLM cannot load, may not be told, or cannot split."""
+        image = ask.image or IMAGE
+        return (
+            refuse_format(self.name, self.formats, model, instead="LlamaCpp for GGUF, else Custom")
+            or _refuse_code(model)
+            or refuse_context(model, ask)
+            or refuse_extras(model, ask, ARGUMENTS)
+            or _refuse_count(model, ask.gpus)
+            or _refuse_capability(model, ask.gpu)
+            or (refuse_driver(model, ask, image) if image == IMAGE or "cu13" in image else None)
+        )
+
+    def footprint(self, model: Facts, ask: Ask) -> Footprint | None:
+        """Return bytes on each GPU: its share of the weights, its part of the cache, the overhead band.
+
+        One request of the whole context must fit, and the null block that vLLM keeps empty.
+        """
+        geometry, loaded = model.layout(), _loaded_bytes(model)
+        if geometry is None or loaded is None:
+            return None
+        context = ask.context_tokens or model.longest_context()
+        concurrency = ask.max_concurrency or MAX_CONCURRENCY
+        size = KV_ELEMENT_BYTES.get(value_of(ask.extra_args, "--kv-cache-dtype") or "auto")
+        paged = pool.paging(
+            geometry,
+            context_tokens=context,
+            batched_tokens=_batched_tokens(ask),
+            tp=ask.gpus,
+            element_bytes=size,
+        )
+        weights = -(-loaded // ask.gpus)
+        low, high = _overhead(geometry, weights, ask.gpus, concurrency)
+        return Footprint(
+            weights_bytes_per_gpu=weights,
+            kv_bytes_per_token=geometry.token_bytes(ask.gpus, size),
+            kv_bytes_one_request=paged.request_blocks * paged.block_bytes,
+            kv_bytes_required=paged.required_bytes(),
+            overhead_low_bytes=low,
+            overhead_high_bytes=high,
+            context_tokens=context,
+            max_concurrency=concurrency,
+            memory_percent=MEMORY_PERCENT,
+        )
+
+    def launch(self, model: Facts, ask: Ask) -> Launch:
+        """Return the container; batch size and memory share are the ones the plan was made with."""
+        startup = _startup_seconds(model, ask)
+        drain = int(ask.drain.total_seconds())
+        return Launch(
+            image=ask.image or IMAGE,
+            command=ask.command or ("vllm", "serve"),
+            args=(
+                ask.model_path,
+                f"--served-model-name={ask.served_name}",
+                "--host=0.0.0.0",
+                "--port=8000",
+                f"--tensor-parallel-size={ask.gpus}",
+                f"--max-model-len={ask.context_tokens or model.longest_context()}",
+                f"--max-num-seqs={ask.max_concurrency or MAX_CONCURRENCY}",
+                *_batch_args(ask),
+                f"--gpu-memory-utilization={_utilization(ask.gpu)}",
+                f"--shutdown-timeout={drain}",
+                "--disable-access-log-for-endpoints=/health,/metrics",
+                *(["--dtype=half"] if _lacks_bfloat16(ask.gpu) else []),
+                *ask.extra_args,
+            ),
+            env={
+                **ask.env,
+                "DO_NOT_TRACK": "1",
+                "HF_HOME": "/cache/hf",
+                "HF_HUB_OFFLINE": "1",
+                "HOME": "/cache/home",
+                "TRANSFORMERS_OFFLINE": "1",
+                "USER": "vllm",  # getpass fails for a user that /etc/passwd does not know
+                "VLLM_CACHE_ROOT": "/cache/vllm",
+                # vLLM ends a start of its own that takes longer than 600 s.
+                "VLLM_ENGINE_READY_TIMEOUT_S": str(startup),
+                "VLLM_NO_USAGE_STATS": "1",
+            },
+            port=8000,
+            health_path="/health",
+            ready_path="/health",
+            startup_seconds=startup,
+            shm_bytes=max(2, 4 * ask.gpus) * GIB,
+            drain=ask.drain,
+            metered=False,
+            engine_metrics_path="/metrics",
+            writable=("/cache",),
+        )
+
+
+def _refuse_code(model: Facts) -> Reason | None:
+    if not model.remote_code:
+        return None
+    return Reason(
+        "RemoteCode",
+        f"{model.name}: vLLM needs a model without code of its own, found files that run at load; "
+        "use a version whose architecture vLLM knows",
+    )
+
+
+def _refuse_count(model: Facts, gpus: int) -> Reason | None:
+    """Refuse counts that do not divide the query heads, or neither divide nor repeat the key-value heads.
+
+    Source: vllm-project/vllm#5951; research/engines.md 4.8.
+    """
+    if gpus < 1:
+        return Reason(
+            "GpuNeeded", f"{model.name}: vLLM needs at least 1 GPU, found 0; set accelerator.count to Auto"
+        )
+    geometry = model.layout()
+    heads = geometry.attention_heads if geometry else model.attention_heads
+    kv_heads = geometry.kv_heads if geometry else model.kv_heads
+    if heads and heads % gpus:
+        return _not_divisible(model, f"{heads} attention heads", gpus)
+    if kv_heads and (kv_heads % gpus if kv_heads >= gpus else gpus % kv_heads):
+        return _not_divisible(model, f"{kv_heads} key-value heads, or be a multiple of them", gpus)
+    return None
+
+
+def _not_divisible(model: Facts, heads: str, gpus: int) -> Reason:
+    return Reason(
+        "HeadsNotDivisible",
+        f"{model.name}: the GPU count must divide {heads}, found {gpus}; set accelerator.count to Auto",
+    )
+
+
+def _refuse_capability(model: Facts, gpu: Gpu | None) -> Reason | None:
+    quantization = (model.quantization or "").lower()
+    least = LEAST_CAPABILITY.get(quantization)
+    if gpu is None or gpu.capability is None or least is None or gpu.capability >= least:
+        return None
+    return Reason(
+        "CapabilityTooLow",
+        f"{model.name}: {quantization} needs compute capability {least[0]}.{least[1]}, found "
+        f"{gpu.capability[0]}.{gpu.capability[1]} of {gpu.product}; use a newer GPU",
+    )
+
+
+def _lacks_bfloat16(gpu: Gpu | None) -> bool:
+    return gpu is not None and gpu.capability is not None and gpu.capability < BFLOAT16_CAPABILITY
+
+
+def _is_mxfp4(model: Facts) -> bool:
+    return (model.quantization or "").lower() == "mxfp4"
+
+
+def _loaded_bytes(model: Facts) -> int | None:
+    tensors = model.weights_bytes
+    width = PARAMETER_BYTES.get((model.quantization or "bfloat16").lower())
+    if tensors is None and model.parameters and width:
+        tensors = width * model.parameters
+    geometry = model.layout()
+    if tensors is None or geometry is None:
+        return None
+    kind = "mxfp4" if _is_mxfp4(model) else "experts" if geometry.experts else "dense"
+    return -(-tensors * LOAD_PERMILLE[kind] // 1000)
+
+
+def _overhead(geometry: Geometry, weights_bytes: int, gpus: int, concurrency: int) -> tuple[int, int]:
+    """Return the published band of what is neither weights nor cache.  Source: research/engines.md 4.6."""
+    low = 12 * GIB // 10 + (3 * GIB // 10 if gpus > 1 else 0)
+    share = 12 if geometry.experts else 5
+    high = 3 * GIB // 2 + weights_bytes * share // 100 + (GIB // 2 if gpus > 1 else 0)
+    return low, high + max(0, concurrency - MAX_CONCURRENCY) * geometry.vocabulary * 8
+
+
+def _batched_tokens(ask: Ask) -> int:
+    is_large = ask.gpu is not None and ask.gpu.memory_bytes >= LARGE_GPU_BYTES
+    default = BATCHED_TOKENS_LARGE if is_large else BATCHED_TOKENS
+    # vLLM refuses a batch smaller than the number of sequences.
+    default = max(default, ask.max_concurrency or 0)
+    return number_of(ask.extra_args, "--max-num-batched-tokens", default=default)
+
+
+def _batch_args(ask: Ask) -> tuple[str, ...]:
+    if value_of(ask.extra_args, "--max-num-batched-tokens"):
+        return ()
+    return (f"--max-num-batched-tokens={_batched_tokens(ask)}",)
+
+
+def _utilization(gpu: Gpu | None) -> str:
+    """Return the share of the whole GPU: time slices see all of its memory, and must leave the rest."""
+    shares = gpu.shares if gpu and gpu.is_time_sliced else 1
+    return f"{MEMORY_PERCENT / 100 / shares:.4f}".rstrip("0")
+
+
+def _startup_seconds(model: Facts, ask: Ask) -> int:
+    """Return reading, then compiling and capturing graphs, then the warm-up of experts."""
+    reading = (model.weights_bytes or 0) // ask.read_bytes_per_second
+    geometry = model.layout()
+    return 300 + reading + (300 if geometry and geometry.experts else 0)

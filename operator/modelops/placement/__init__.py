@@ -1,0 +1,1 @@
+"""Where a model runs: what the cluster has, and the tightest place that fits."""

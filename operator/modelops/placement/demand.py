@@ -1,0 +1,45 @@
+"""What one pod of a service needs of a node, in the user's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from modelops.engines.base import Ask, Engine, Facts, Gpu
+from modelops.placement.inventory import GPU_RESOURCE
+
+LEAST_CONTEXT_TOKENS = 8192
+"""Where the user names no context, a place must hold this many tokens, or all that the model knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one pod of a service needs, in the user's words."""
+
+    service: str
+    """For sentences."""
+    facts: Facts
+    engine: Engine
+    ask: Ask
+    """Its context and concurrency may be open; its GPUs are not looked at."""
+    count: int | None = None
+    """GPUs of one pod.  None: Auto, the fewest that fit; 0: none."""
+    products: tuple[str, ...] = ()
+    """Empty: any."""
+    min_memory_bytes: int | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """As a pod writes them."""
+    zones: tuple[str, ...] = ()
+    """Empty: any."""
+    resource_name: str = GPU_RESOURCE
+    replicas: int = 1
+    cpu_fallback: bool = False
+
+    def asked(self, gpus: int, gpu: Gpu | None, context_tokens: int | None = None) -> Ask:
+        """Return what the engine is asked about *gpus* of this kind, with a context if one is given."""
+        context_tokens = context_tokens or self.ask.context_tokens
+        return replace(self.ask, gpus=gpus, gpu=gpu, context_tokens=context_tokens)
+
+    def least_context(self) -> int:
+        """Return the tokens that a place must hold at least."""
+        return self.ask.context_tokens or min(self.facts.longest_context(), LEAST_CONTEXT_TOKENS)

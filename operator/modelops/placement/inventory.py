@@ -1,0 +1,313 @@
+"""Which GPUs the cluster has and which are free, from nodes and pods alone, better with ModelNodes.
+
+Labels: NVIDIA's GPU feature discovery 0.20; research/engines.md 5.1, 5.2.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelops.api.quantities import parse_memory
+from modelops.engines.base import Gpu
+from modelops.plan import Manifest, Reason
+
+MIB = 2**20
+GPU_RESOURCE = "nvidia.com/gpu"
+MEMORY_RESOURCE = "memory"
+PREFIX = "nvidia.com/"
+MIG_RESOURCE = "nvidia.com/mig-"
+NOT_READY, CORDONED = "NodeNotReady", "NodeCordoned"
+FINISHED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A node's taint; an empty value is none."""
+
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+    def __str__(self) -> str:
+        value = f"={self.value}" if self.value else ""
+        return f"{self.key}{value}:{self.effect}"
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    """A pod's toleration; an empty key or effect stands for all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "Toleration":
+        """Return the toleration that a pod's ``spec.tolerations`` holds."""
+        return cls(
+            key=manifest.get("key") or "",
+            operator=manifest.get("operator") or "Equal",
+            value=manifest.get("value") or "",
+            effect=manifest.get("effect") or "",
+        )
+
+    def covers(self, taint: Taint) -> bool:
+        """Tell whether this toleration lets a pod onto a node with *taint*, as the scheduler does."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if self.operator == "Exists":
+            return self.key in ("", taint.key)
+        return self.key == taint.key and self.value == taint.value
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """What is read of a node; amounts are whole numbers, memory in bytes."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+    ready: bool = True
+
+    @classmethod
+    def read(cls, node: Manifest) -> "NodeRow":
+        """Return the row of a Node; without a Ready condition it is not ready."""
+        spec, status = node.get("spec") or {}, node.get("status") or {}
+        return cls(
+            name=node["metadata"]["name"],
+            labels=dict(node["metadata"].get("labels") or {}),
+            allocatable=amounts(status.get("allocatable")),
+            capacity=amounts(status.get("capacity")),
+            unschedulable=bool(spec.get("unschedulable")),
+            taints=tuple(
+                Taint(taint["key"], taint.get("value") or "", taint["effect"])
+                for taint in spec.get("taints") or ()
+            ),
+            ready=any(
+                condition["type"] == "Ready" and condition["status"] == "True"
+                for condition in status.get("conditions") or ()
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PodUse:
+    """What one pod takes of its node; a plan whose pod does not stand yet may be one too."""
+
+    node: str
+    requests: Mapping[str, int]
+    namespace: str = ""
+    name: str = ""
+    owner_service: str = ""
+    owner_revision: str = ""
+
+    @classmethod
+    def read(cls, pod: Manifest, *, service_label: str, revision_label: str) -> "PodUse | None":
+        """Return what *pod* takes; None when it has no node yet, or has ended."""
+        meta, spec = pod["metadata"], pod.get("spec") or {}
+        if not spec.get("nodeName") or (pod.get("status") or {}).get("phase") in FINISHED:
+            return None
+        labels = meta.get("labels") or {}
+        return cls(
+            node=spec["nodeName"],
+            requests=pod_requests(spec),
+            namespace=meta.get("namespace") or "",
+            name=meta["name"],
+            owner_service=labels.get(service_label, ""),
+            owner_revision=labels.get(revision_label, ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNodeRow:
+    """What the agent on a node knows better than its labels."""
+
+    name: str
+    gpus: int
+    healthy: int
+    memory_bytes: int | None = None
+    """Of the smallest GPU, with the driver's reserve."""
+    fault: str = ""
+    """What is wrong with one that may not be used."""
+
+    @classmethod
+    def read(cls, model_node: Manifest) -> "ModelNodeRow | None":
+        """Return the row of a ModelNode; None when nobody reported GPUs."""
+        gpus = (model_node.get("status") or {}).get("gpus") or ()
+        if not gpus:
+            return None
+        return cls(
+            name=model_node["metadata"]["name"],
+            gpus=len(gpus),
+            healthy=sum(bool(gpu["healthy"]) for gpu in gpus),
+            memory_bytes=min(int(gpu["memoryBytes"]) for gpu in gpus),
+            fault=next((gpu.get("message") or "" for gpu in gpus if not gpu["healthy"]), ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node: what it has, what is taken, and why it cannot be used now."""
+
+    name: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    gpu: Gpu | None
+    """None: no GPU, or none whose labels tell what it is."""
+    allocatable: Mapping[str, int]
+    used: Mapping[str, int]
+    unhealthy: int = 0
+    """GPUs that the agent found broken while the node still offers them."""
+    unusable: Reason | None = None
+    """Why nobody can use its GPUs, now or ever."""
+    is_passing: bool = False
+    """Whether that reason may pass by itself or by an admin's hand, without new hardware."""
+
+    @property
+    def can_run_pods(self) -> bool:
+        """Whether the scheduler may bind a pod to it now, GPUs or not."""
+        return self.unusable is None or self.unusable.code not in (NOT_READY, CORDONED)
+
+    def total(self, resource: str) -> int:
+        """Return how many of *resource* pods could ever have here."""
+        return self.allocatable.get(resource, 0)
+
+    def free(self, resource: str) -> int:
+        """Return how many of *resource* a new pod could have."""
+        broken = self.unhealthy * (self.gpu.shares if self.gpu else 1) if resource == GPU_RESOURCE else 0
+        return max(0, self.total(resource) - self.used.get(resource, 0) - broken)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All nodes, by name."""
+
+    nodes: tuple[NodeState, ...] = ()
+
+
+def inventory(
+    nodes: Iterable[NodeRow], pods: Iterable[PodUse], model_nodes: Iterable[ModelNodeRow] = ()
+) -> Inventory:
+    """Return what the cluster has; *pods* are those that are bound and have not ended."""
+    used: dict[str, Counter[str]] = {}
+    for pod in pods:
+        used.setdefault(pod.node, Counter()).update(pod.requests)
+    reports = {row.name: row for row in model_nodes}
+    ordered = sorted(nodes, key=lambda node: node.name)
+    return Inventory(tuple(_state(n, used.get(n.name, Counter()), reports.get(n.name)) for n in ordered))
+
+
+def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Return what a pod's spec takes of memory and extended resources.
+
+    Init containers run one after another, so the largest counts; sidecars stay beside the rest.
+    """
+    running: Counter[str] = Counter()
+    peak: Counter[str] = Counter()
+    for container in spec.get("initContainers") or ():
+        own = _container(container)
+        if container.get("restartPolicy") == "Always":
+            running.update(own)
+            peak |= running
+        else:
+            peak |= running + own
+    for container in spec.get("containers") or ():
+        running.update(_container(container))
+    return dict(peak | running)
+
+
+def amounts(resources: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return memory in bytes and extended resources (those with a slash) as numbers; nothing else."""
+    wanted = {
+        key: str(text) for key, text in (resources or {}).items() if key == MEMORY_RESOURCE or "/" in key
+    }
+    return {key: _quantity(text) for key, text in wanted.items()}
+
+
+def _container(container: Mapping[str, Any]) -> Counter[str]:
+    resources = container.get("resources") or {}
+    return Counter({**amounts(resources.get("limits")), **amounts(resources.get("requests"))})
+
+
+def _quantity(text: str) -> int:
+    if text.endswith("m"):
+        return -(-int(text[:-1]) // 1000)
+    return parse_memory(text)
+
+
+def _state(node: NodeRow, used: Mapping[str, int], report: ModelNodeRow | None) -> NodeState:
+    gpu = _gpu(node, report)
+    unusable, is_passing = _unusable(node, gpu, report)
+    # The device plugin takes broken GPUs out of allocatable itself; what the agent adds is the rest.
+    gone = max(0, node.capacity.get(GPU_RESOURCE, 0) - node.allocatable.get(GPU_RESOURCE, 0))
+    broken = report.gpus - report.healthy if report else 0
+    return NodeState(
+        name=node.name,
+        labels=node.labels,
+        taints=node.taints,
+        gpu=gpu,
+        allocatable=node.allocatable,
+        used=used,
+        unhealthy=max(0, broken - gone // (gpu.shares if gpu else 1)),
+        unusable=unusable,
+        is_passing=is_passing,
+    )
+
+
+def _gpu(node: NodeRow, report: ModelNodeRow | None) -> Gpu | None:
+    """Return what the labels say; the memory label is of the whole GPU also where it is shared."""
+    labels = node.labels
+    product = labels.get(f"{PREFIX}gpu.product", "")
+    memory = _number(labels, "gpu.memory") * MIB or (report.memory_bytes or 0 if report else 0)
+    if not product or not memory:
+        return None
+    sharing = labels.get(f"{PREFIX}gpu.sharing-strategy", "none")
+    is_shared = sharing in ("time-slicing", "mps") or product.endswith("-SHARED")
+    shares = max(1, _number(labels, "gpu.replicas")) if is_shared else 1
+    major = _number(labels, "gpu.compute.major")
+    driver = _number(labels, "cuda.driver-version.major") or _number(labels, "cuda.driver.major")
+    return Gpu(
+        product=product,
+        memory_bytes=memory // shares,
+        capability=(major, _number(labels, "gpu.compute.minor")) if major else None,
+        driver_major=driver or None,
+        shares=shares,
+        is_time_sliced=shares > 1 and sharing != "mps",
+    )
+
+
+def _number(labels: Mapping[str, str], key: str) -> int:
+    text = labels.get(PREFIX + key, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _unusable(node: NodeRow, gpu: Gpu | None, report: ModelNodeRow | None) -> tuple[Reason | None, bool]:
+    """Return why the node's GPUs cannot be used, and whether that may pass."""
+    if not node.ready:
+        return Reason(
+            NOT_READY, f"{node.name}: needs a ready node, found it not ready; see kubectl describe node"
+        ), True
+    if node.unschedulable:
+        return Reason(
+            CORDONED, f"{node.name}: needs a schedulable node, found it cordoned; uncordon it"
+        ), True
+    slices = sorted(key for key, count in node.allocatable.items() if key.startswith(MIG_RESOURCE) and count)
+    if (gpu and "-MIG-" in gpu.product) or (slices and not node.allocatable.get(GPU_RESOURCE)):
+        found = ", ".join(slices) or (gpu.product if gpu else "")
+        return Reason(
+            "MigUnsupported",
+            f"{node.name}: needs whole GPUs, found MIG slices ({found}), which are not planned yet; "
+            "turn MIG off on this node",
+        ), False
+    if report and report.healthy == 0:
+        return Reason(
+            "GpusUnhealthy",
+            f"{node.name}: needs a healthy GPU, found 0 of {report.gpus} "
+            f"({report.fault or 'no cause told'}); repair or drain the node",
+        ), True
+    return None, False

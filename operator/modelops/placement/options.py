@@ -1,0 +1,182 @@
+"""On how many GPUs of a node a model may run: the engine's footprint against each kind of GPU."""
+
+from dataclasses import dataclass, replace
+
+from modelops.api.quantities import readable_bytes
+from modelops.engines.base import Footprint, Gpu
+from modelops.placement import filters, memory
+from modelops.placement.demand import Demand
+from modelops.placement.inventory import NodeState
+from modelops.placement.memory import Room, Verdict
+from modelops.plan import Reason
+
+CONTEXT_STEP_TOKENS = 256
+MAX_GPUS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What the arithmetic says about some GPUs of one kind, wherever they are."""
+
+    verdict: Verdict
+    footprint: Footprint | None = None
+    room: Room | None = None
+
+
+class Books:
+    """Reckon each kind and number of GPUs once: many nodes are alike."""
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self._sums: dict[tuple[Gpu | None, int], Sum | Reason] = {}
+
+    def at(self, gpu: Gpu | None, gpus: int) -> Sum | Reason:
+        """Return the sum at the least context, or why the engine refuses these GPUs."""
+        if (gpu, gpus) not in self._sums:
+            self._sums[gpu, gpus] = _reckon(self._demand, gpu, gpus)
+        return self._sums[gpu, gpus]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A number of GPUs on one node that the model may run on, were they free."""
+
+    node: NodeState
+    gpus: int
+    sum: Sum
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.sum.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TooSmall(Reason):
+    """Kept apart from other reasons for the sentence about the largest candidate."""
+
+    gpus: int
+    footprint: Footprint
+
+
+def look(node: NodeState, demand: Demand, books: Books) -> list[Option] | Reason:
+    """Return how many GPUs of *node* would do, fewest first and what fits before what is risky."""
+    excluded = filters.excluded(node, demand)
+    if excluded:
+        return excluded
+    counts = _counts(node, demand)
+    if isinstance(counts, Reason):
+        return counts
+    options: list[Option] = []
+    reasons: list[Reason] = []
+    for gpus in counts:
+        found = _option(node, gpus, demand, books)
+        if isinstance(found, Reason):
+            reasons.append(found)
+            continue
+        options.append(found)
+        if found.verdict is not Verdict.RISKY:
+            break  # more of them would only be taken from others
+    if options:
+        return sorted(options, key=lambda option: (option.verdict is Verdict.RISKY, option.gpus))
+    # What is too small even with the most GPUs tells more than a count that does not divide.
+    return max(reasons, key=lambda reason: reason.gpus if isinstance(reason, TooSmall) else 0)
+
+
+def _counts(node: NodeState, demand: Demand) -> list[int] | Reason:
+    total = node.total(demand.resource_name)
+    shares = node.gpu.shares if node.gpu else 1
+    if demand.count is None:
+        return list(range(1, (1 if shares > 1 else min(total, MAX_GPUS)) + 1))
+    if demand.count > 1 and shares > 1:
+        return Reason(
+            "GpuShared",
+            f"{node.name}: needs {demand.count} whole GPUs, found {product(node)} in {shares} shares, of "
+            "which a second gives no more memory; set accelerator.count to Auto",
+        )
+    if demand.count > total:
+        return Reason(
+            "TooFewGpus",
+            f"{node.name}: needs {demand.count} x GPU on one node, found {total} x {described(node)}; "
+            "lower accelerator.count or add a larger node",
+        )
+    return [demand.count]
+
+
+def _option(node: NodeState, gpus: int, demand: Demand, books: Books) -> Option | Reason:
+    found = books.at(node.gpu, gpus)
+    if isinstance(found, Reason):
+        return found
+    if found.footprint is not None and node.gpu is None:
+        return Reason(
+            "GpuUnknown",
+            f"{node.name}: needs the labels nvidia.com/gpu.product and nvidia.com/gpu.memory to reckon with, "
+            "found none; run GPU feature discovery on it",
+        )
+    if found.footprint is not None and found.verdict is Verdict.NO:
+        return _too_small(node, gpus, found.footprint, demand)
+    return Option(node, gpus, found)
+
+
+def _reckon(demand: Demand, gpu: Gpu | None, gpus: int) -> Sum | Reason:
+    refused = demand.engine.refuses(demand.facts, demand.asked(gpus, gpu))
+    if refused:
+        return refused
+    least = demand.asked(gpus, gpu, demand.least_context())
+    return _sum(demand.engine.footprint(demand.facts, least), gpu)
+
+
+def _sum(footprint: Footprint | None, gpu: Gpu | None) -> Sum:
+    if footprint is None or gpu is None:
+        return Sum(Verdict.UNKNOWN, footprint)
+    room = memory.judge(footprint, gpu.memory_bytes)
+    return Sum(room.verdict, footprint, room)
+
+
+def widened(option: Option, demand: Demand) -> Option:
+    """Return *option* with the longest context that still fits, where the user named none.
+
+    All of the model's, or whole steps: llama.cpp rounds its cells up to them anyway.
+    """
+    gpu, gpus = option.node.gpu, option.gpus
+    if demand.ask.context_tokens is not None or option.verdict is not Verdict.FITS:
+        return option
+
+    def at(context_tokens: int) -> Sum:
+        return _sum(demand.engine.footprint(demand.facts, demand.asked(gpus, gpu, context_tokens)), gpu)
+
+    limit_tokens = demand.facts.longest_context()
+    whole = at(limit_tokens)
+    if whole.verdict is Verdict.FITS:
+        return replace(option, sum=whole)
+    best = option.sum
+    low, high = demand.least_context() // CONTEXT_STEP_TOKENS, limit_tokens // CONTEXT_STEP_TOKENS
+    while low < high:
+        middle = (low + high + 1) // 2
+        longer = at(middle * CONTEXT_STEP_TOKENS)
+        if longer.verdict is Verdict.FITS:
+            best, low = longer, middle
+        else:
+            high = middle - 1
+    return replace(option, sum=best)
+
+
+def _too_small(node: NodeState, gpus: int, footprint: Footprint, demand: Demand) -> TooSmall:
+    return TooSmall(
+        "GpuTooSmall",
+        f"{node.name}: needs {gpus} x GPU with {readable_bytes(memory.needed_bytes(footprint))} usable "
+        f"({memory.parts(footprint)}) for {footprint.context_tokens} tokens, found {described(node)}, "
+        f"{node.free(demand.resource_name)} of {node.total(demand.resource_name)} free; "
+        "use a larger GPU, more of them or a shorter engine.contextTokens",
+        gpus,
+        footprint,
+    )
+
+
+def product(node: NodeState) -> str:
+    return node.gpu.product if node.gpu else ""
+
+
+def described(node: NodeState) -> str:
+    if node.gpu is None:
+        return "GPU"
+    return f"{node.gpu.product} with {readable_bytes(memory.usable_bytes(node.gpu.memory_bytes))} usable"

@@ -1,0 +1,189 @@
+"""Layer kinds, bytes per token and parameters against published and measured numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modelops.engines.geometry import Geometry, Kind, Layer, State, read
+from modelops.engines.parameters import parameters
+from modelops.plan import Reason
+
+CONFIGS = Path(__file__).parent.parent / "data" / "hf-configs"
+
+DEEPSEEK_V2_LITE = {
+    "model_type": "deepseek_v2",
+    "hidden_size": 2048,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "kv_lora_rank": 512,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 1408,
+    "first_k_dense_replace": 1,
+    "intermediate_size": 10944,
+    "vocab_size": 102400,
+    "tie_word_embeddings": False,
+    "topk_method": "greedy",
+    "max_position_embeddings": 163840,
+    "torch_dtype": "bfloat16",
+}
+QWEN3_6_35B = {
+    "model_type": "qwen3_5_moe",
+    "hidden_size": 2048,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "full_attention_interval": 4,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    "num_experts": 256,
+    "vocab_size": 248320,
+    "max_position_embeddings": 262144,
+}
+
+
+def config(file, **changes):
+    return {**json.loads((CONFIGS / f"{file}.json").read_text()), **changes}
+
+
+LLAMA_8B = config(
+    "llama3_1", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32
+)
+
+
+def geometry(given) -> Geometry:
+    found = read(given)
+    assert isinstance(found, Geometry), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "token_bytes"),
+    [
+        pytest.param(config("llama3_1"), 70_553_706_496, 327_680, id="Llama-3.1-70B"),
+        pytest.param(LLAMA_8B, 8_030_261_248, 131_072, id="Llama-3.1-8B"),
+        pytest.param(config("llama3_1_405b"), 405_853_388_800, 516_096, id="Llama-3.1-405B"),
+        pytest.param(config("llama3_2_1b"), 1_235_814_400, 32_768, id="Llama-3.2-1B has tied embeddings"),
+        pytest.param(config("qwen2.5_0.5b"), 494_032_768, 12_288, id="Qwen2.5-0.5B switches its window off"),
+        pytest.param(config("qwen2.5_7b"), 7_615_616_512, 57_344, id="Qwen2.5-7B has biases"),
+        pytest.param(config("qwen2.5_72b"), 72_706_203_648, 327_680, id="Qwen2.5-72B"),
+        pytest.param(config("qwen3_30b"), 30_532_122_624, 98_304, id="Qwen3-30B-A3B has 128 experts"),
+        pytest.param(config("mistral"), 7_241_732_096, 131_072, id="Mistral-7B v0.1 slides"),
+        pytest.param(config("mistral_7b_instruct"), 7_241_732_096, 131_072, id="Mistral-7B v0.2"),
+        pytest.param(config("mistral", vocab_size=32768), 7_248_023_552, 131_072, id="Mistral-7B v0.3"),
+        pytest.param(config("mixtral"), 46_702_792_704, 131_072, id="Mixtral has 8 experts"),
+        pytest.param(config("gpt_oss_20b"), 20_914_757_184, 49_152, id="gpt-oss-20b has biases and sinks"),
+        pytest.param(config("gpt_oss_120b"), 116_829_156_672, 73_728, id="gpt-oss-120b"),
+        pytest.param(config("gemma3_text"), 999_885_952, 26_624, id="Gemma-3-1B has four norms a layer"),
+        pytest.param(DEEPSEEK_V2_LITE, 15_706_484_224, 31_104, id="DeepSeek-V2-Lite keeps a latent"),
+    ],
+)
+def test_parameters_and_bytes_per_token_are_the_published_ones(given, count, token_bytes):
+    assert parameters(given) == count
+    assert geometry(given).token_bytes() == token_bytes
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [
+        pytest.param(config("llama3_1"), {Kind.FULL: 80}, id="no window: every layer is full"),
+        pytest.param(config("qwen2.5_7b"), {Kind.FULL: 28}, id="a window switched off: every layer is full"),
+        pytest.param(
+            config("mistral"), {Kind.SLIDING: 32}, id="a window without a pattern: every layer slides"
+        ),
+        pytest.param(config("gpt_oss_20b"), {Kind.SLIDING: 12, Kind.FULL: 12}, id="layer_types wins"),
+        pytest.param(config("gemma3_text"), {Kind.SLIDING: 22, Kind.FULL: 4}, id="every sixth is full"),
+        pytest.param(DEEPSEEK_V2_LITE, {Kind.MLA: 27}, id="a latent rank: full means latent"),
+        pytest.param(QWEN3_6_35B, {Kind.LINEAR: 30, Kind.FULL: 10}, id="every fourth is full, else linear"),
+    ],
+)
+def test_the_kind_of_each_layer(given, kinds):
+    layers = geometry(given).layers
+    assert {kind: sum(layer.kind is kind for layer in layers) for kind in kinds} == kinds
+    assert sum(kinds.values()) == len(layers)
+
+
+@pytest.mark.parametrize(
+    ("given", "tp", "token_bytes"),
+    [
+        pytest.param(config("llama3_1"), 8, 40_960, id="70B over 8 GPUs: one head each"),
+        pytest.param(LLAMA_8B, 4, 32_768, id="8B over 4 GPUs"),
+        pytest.param(LLAMA_8B, 16, 16_384, id="8 heads over 16 GPUs: each keeps a copy of one"),
+        pytest.param(config("qwen2.5_7b"), 4, 14_336, id="Qwen2.5-7B over 4 GPUs"),
+        pytest.param(config("gpt_oss_120b"), 2, 36_864, id="gpt-oss-120b over 2 GPUs"),
+        pytest.param(DEEPSEEK_V2_LITE, 8, 31_104, id="a latent is the same on every GPU"),
+    ],
+)
+def test_bytes_per_token_on_each_gpu(given, tp, token_bytes):
+    assert geometry(given).token_bytes(tp) == token_bytes
+
+
+def test_a_linear_layer_keeps_a_state_and_nothing_per_token():
+    layer = next(layer for layer in geometry(QWEN3_6_35B).layers if layer.kind is Kind.LINEAR)
+    assert layer.token_bytes() == 0
+    assert layer.state == State(16, 32, 128, 128, 4)
+    assert layer.state.bytes() == 2_146_304
+
+
+def test_parameters_of_linear_attention_are_not_guessed():
+    assert parameters(QWEN3_6_35B) is None
+
+
+def test_an_index_adds_its_bytes_to_a_latent():
+    plain = geometry(DEEPSEEK_V2_LITE).layers[0].token_bytes()
+    assert geometry({**DEEPSEEK_V2_LITE, "index_head_dim": 128}).layers[0].token_bytes() == plain + 132
+
+
+def test_quantised_keys_and_values_count_their_scales():
+    layer = Layer(Kind.FULL, kv_heads=8, key_dim=64, value_dim=64)
+    assert layer.token_bytes(1, 34 / 32, 18 / 32) == 8 * 64 * (34 + 18) // 32
+
+
+def test_multimodal_gemma_takes_what_its_class_leaves_out():
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "sliding_window": 1024,
+    }
+    given = {"model_type": "gemma3", "text_config": text, "vision_config": {}}
+    found = geometry(given)
+    assert (found.vocabulary, found.attention_heads, found.kv_heads) == (262208, 8, 4)
+    # The card of gemma-3-4b says 3.88 billion for the language model.
+    assert parameters(given) == pytest.approx(3.88e9, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "named"),
+    [
+        pytest.param({}, "ConfigIncomplete", "num_hidden_layers", id="an empty file"),
+        pytest.param(
+            config("llama3_1", vocab_size=None), "ConfigIncomplete", "vocab_size", id="no vocabulary"
+        ),
+        pytest.param(
+            {**QWEN3_6_35B, "linear_conv_kernel_dim": None},
+            "ConfigIncomplete",
+            "linear_conv_kernel_dim",
+            id="linear layers without their shape",
+        ),
+        pytest.param(
+            config("llama3_1", layer_types=["mamba"]), "LayerTypeUnknown", "mamba", id="a kind never heard of"
+        ),
+    ],
+)
+def test_a_configuration_that_lacks_something_is_refused_by_its_name(given, code, named):
+    found = read(given)
+    assert isinstance(found, Reason)
+    assert found.code == code
+    assert named in found.message
