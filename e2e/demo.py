@@ -29,7 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         tell(Platform(cluster))
     except (CommandFailed, TimeoutError, RuntimeError) as error:
-        print(f"\ndemo: stopped: {error}\nLook around with `make demo` again, or remove it: make demo-down", file=sys.stderr)
+        print(
+            f"\ndemo: stopped: {error}\nLook around with `make demo` again, or remove it: make demo-down",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -62,7 +62,9 @@ def story(platform: Platform) -> Story:
 # --- 3: register -------------------------------------------------------------------------------------
 
 
-def test_a_private_version_is_pinned_fetched_and_verified(story: Story, platform: Platform, told: Told) -> None:
+def test_a_private_version_is_pinned_fetched_and_verified(
+    story: Story, platform: Platform, told: Told
+) -> None:
     story.open_namespace()
     story.register()
     story.wait_verified("chat-1")
@@ -78,9 +80,7 @@ def test_the_digest_is_what_coreutils_give(platform: Platform, told: Told) -> No
     node = platform.get(VERSION, "chat-1")["status"]["cache"]["nodes"][0]["name"]
     agent = next(p["metadata"]["name"] for p in agents if p["spec"]["nodeName"] == node)
     folder = f"/var/lib/modelops/store/{told.digest.replace(':', '-')}/files"
-    script = (
-        f"cd {folder} && find . -type f -printf '%P\\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum"
-    )
+    script = f"cd {folder} && find . -type f -printf '%P\\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum"
     printed = platform.admin("exec", "-n", SYSTEM, agent, "--", "sh", "-c", script)
     assert f"sha256:{printed.split()[0]}" == told.digest
 
@@ -115,11 +115,15 @@ def test_the_hubs_token_is_nowhere_but_in_its_secret(platform: Platform) -> None
 
 
 def test_one_who_lacks_the_verb_is_refused(platform: Platform) -> None:
-    with pytest.raises(CommandFailed, match=r"forbidden|lacks verb|403"):
-        platform.modelops(OUTSIDER, "approve", "chat-1", "-n", NAMESPACE, "--reason", "x")
-    # An editor may create the object; the gate's policy, not plain RBAC, says no.
+    wanted = json.dumps(approval(platform, "refused"))
+    with pytest.raises(CommandFailed, match="forbidden"):
+        platform.apply_text(wanted, platform.person(OUTSIDER))
+    # Who may create the object, but was not given the verb, is stopped by the gate's own policy.
+    may = ["--verb=create,get,patch", "--resource=modelapprovals.modelops.dev"]
+    platform.admin("create", "role", "creator", "-n", NAMESPACE, *may)
+    platform.admin("create", "rolebinding", "creator", "-n", NAMESPACE, "--role=creator", f"--user={AUTHOR}")
     with pytest.raises(CommandFailed, match="lacks verb approve on models/chat"):
-        platform.modelops(AUTHOR, "approve", "chat-1", "-n", NAMESPACE, "--reason", "x")
+        platform.apply_text(wanted, platform.person(AUTHOR))
 
 
 def test_one_who_names_another_is_stored_under_the_own_name(story: Story, platform: Platform) -> None:
@@ -170,7 +174,9 @@ def test_a_person_who_may_approves_in_one_command(story: Story, platform: Platfo
 # --- 5: serve ----------------------------------------------------------------------------------------
 
 
-def test_the_service_becomes_ready_with_its_plan_explained(story: Story, platform: Platform, told: Told) -> None:
+def test_the_service_becomes_ready_with_its_plan_explained(
+    story: Story, platform: Platform, told: Told
+) -> None:
     story.wait_ready()
     status = platform.service()["status"]
     plan = status["placement"]["plan"]
@@ -246,7 +252,9 @@ def test_the_second_version_gets_its_first_step(story: Story, platform: Platform
     assert len(told.second_pods) == 1
 
 
-def test_the_leader_is_killed_in_mid_step_and_the_other_replica_goes_on(story: Story, platform: Platform) -> None:
+def test_the_leader_is_killed_in_mid_step_and_the_other_replica_goes_on(
+    story: Story, platform: Platform
+) -> None:
     run_id = platform.rollout()["runId"]
     holder = platform.get("lease", "modelops", SYSTEM)["spec"]["holderIdentity"]
     leader = holder.rpartition("_")[0]
@@ -269,7 +277,9 @@ def test_prometheus_away_freezes_the_weight(story: Story, platform: Platform) ->
     platform.cluster.faults.scale("monitoring", "prometheus", 1)
 
 
-def test_the_second_version_is_promoted_and_no_pod_restarts(story: Story, platform: Platform, told: Told) -> None:
+def test_the_second_version_is_promoted_and_no_pod_restarts(
+    story: Story, platform: Platform, told: Told
+) -> None:
     story.wait_phase("Baking", "Stable", seconds=600)
     status = platform.service()["status"]
     assert status["stable"]["version"] == "chat-2"
@@ -309,7 +319,9 @@ def test_no_request_failed_and_no_stream_was_cut(told: Told) -> None:
 # --- 7: a bad version --------------------------------------------------------------------------------
 
 
-def test_a_version_that_only_metrics_show_to_be_bad_is_rolled_back(story: Story, platform: Platform, told: Told) -> None:
+def test_a_version_that_only_metrics_show_to_be_bad_is_rolled_back(
+    story: Story, platform: Platform, told: Told
+) -> None:
     story.roll_out_third()
     load = story.load().start()
     try:
@@ -405,7 +417,11 @@ def test_a_whole_policy_is_empty(platform: Platform) -> None:
 def test_nothing_is_left_behind(platform: Platform) -> None:
     platform.admin("delete", "namespace", NAMESPACE, "--timeout=180s")
     platform.uninstall_chart()
-    crds = [c["metadata"]["name"] for c in platform.list("crds", namespace=None) if "modelops.dev" in c["metadata"]["name"]]
+    crds = [
+        c["metadata"]["name"]
+        for c in platform.list("crds", namespace=None)
+        if "modelops.dev" in c["metadata"]["name"]
+    ]
     platform.admin("delete", "crd", *crds, "--timeout=60s")
     volumes = [v["metadata"]["name"] for v in platform.list("pv", namespace=None)]
     assert volumes == []
@@ -416,7 +432,7 @@ def test_nothing_is_left_behind(platform: Platform) -> None:
 # --- helpers -----------------------------------------------------------------------------------------
 
 
-def approval(platform: Platform, name: str, *, approver: str) -> dict[str, object]:
+def approval(platform: Platform, name: str, *, approver: str | None = None) -> dict[str, object]:
     status = platform.get(VERSION, "chat-1")["status"]
     return {
         "apiVersion": "modelops.dev/v1alpha1",
@@ -429,7 +445,7 @@ def approval(platform: Platform, name: str, *, approver: str) -> dict[str, objec
             "artifactDigest": status["artifactDigest"],
             "specHash": status["specHash"],
             "environments": ["staging"],
-            "approver": {"username": approver},
+            **({"approver": {"username": approver}} if approver else {}),
         },
     }
 

@@ -139,7 +139,9 @@ class Platform:
     def list(self, kind: str, *args: str, namespace: str | None = NAMESPACE) -> list[dict[str, Any]]:
         """Return all objects of a kind, of all namespaces when *namespace* is None."""
         where = ["-n", namespace] if namespace else ["-A"]
-        found: list[dict[str, Any]] = json.loads(self.admin("get", kind, *where, *args, "-o", "json"))["items"]
+        found: list[dict[str, Any]] = json.loads(self.admin("get", kind, *where, *args, "-o", "json"))[
+            "items"
+        ]
         return found
 
     def condition(self, kind: str, name: str, condition: str) -> dict[str, Any]:

@@ -15,17 +15,22 @@ from typing import Any
 
 import yaml
 
-from modelops.api.names import API_VERSION, APPROVAL_GROUP, GROUP
+from modelops.api.names import APPROVAL_GROUP, GROUP
 from modelops.artifacts.canonical import canonical
 from modelops.plan import Manifest
 
 ADMISSION = "admissionregistration.k8s.io/v1"
-COLLECTORS = (
-    "system:serviceaccount:kube-system:namespace-controller",
-    "system:serviceaccount:kube-system:generic-garbage-collector",
+NODE_CLAIM = "authentication.kubernetes.io/node-name"
+"""What the API server adds to the identity of a pod's own token.  Source: Kubernetes 1.30, KEP-4193."""
+WITH_ITS_NAMESPACE = (
+    "request.userInfo.username == 'system:serviceaccount:kube-system:namespace-controller' || "
+    "has(namespaceObject.metadata.deletionTimestamp)"
 )
-"""Who deletes what went with its namespace or owner."""
-VERSIONS = API_VERSION.rpartition("/")[2]
+"""Deleted because the namespace goes: nobody could keep the object.
+
+The time of deletion is asked as well as the name, since not every controller manager uses accounts of its
+own.  The garbage collector is no exception: an owner reference is written by whoever may edit the object.
+"""
 
 
 def _rules(operations: Sequence[str], resources: Sequence[str]) -> Manifest:
@@ -52,6 +57,15 @@ def _check(resource: str, verb: str, name: str = "", *, namespaced: bool = True)
     return f"authorizer.group('{APPROVAL_GROUP}').resource('{resource}'){where}{whom}.check({verb}).allowed()"
 
 
+def _lacks(verb: str, name: str, act: str = "") -> str:
+    """Return the CEL text that tells the requester which right is missing, on the Model *name*."""
+    why = f", which {act} needs" if act else ""
+    return (
+        f"'user ' + request.userInfo.username + ' lacks verb {verb} on models/' + {name} + "
+        f"'{why}; ask an administrator for it'"
+    )
+
+
 def _validating(
     name: str,
     constraints: Manifest,
@@ -59,7 +73,12 @@ def _validating(
     **more: Any,
 ) -> tuple[Manifest, Manifest]:
     actions = more.pop("actions", ["Deny"])
-    spec = {"failurePolicy": "Fail", "matchConstraints": constraints, "validations": list(validations), **more}
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": constraints,
+        "validations": list(validations),
+        **more,
+    }
     return (
         {
             "apiVersion": ADMISSION,
@@ -130,14 +149,21 @@ GUARDS: tuple[Manifest, ...] = (
                 "expression": "has(object.spec.approver) && object.spec.approver.username == "
                 "(request.operation == 'CREATE' ? request.userInfo.username : "
                 "oldObject.spec.approver.username)",
-                "message": "spec.approver must be the authenticated requester; leave it out or name yourself",
+                "messageExpression": "'spec.approver of a ModelApproval must be the authenticated requester; "
+                "set spec.approver.username to ' + request.userInfo.username",
+                "reason": "Forbidden",
+            },
+            {
+                # Where the server stamps, this is its own value; certificates give no uid.
+                "expression": "request.operation != 'CREATE' || object.spec.?approver.?uid.orValue('') in "
+                "['', request.userInfo.?uid.orValue('')]",
+                "message": "spec.approver.uid must be that of the authenticated requester; leave it out",
                 "reason": "Forbidden",
             },
             {
                 "expression": "request.operation != 'CREATE' || "
                 + _check("models", "variables.verb", "object.spec.modelRef"),
-                "messageExpression": "'user ' + request.userInfo.username + ' lacks verb ' + variables.verb + "
-                "' on models/' + object.spec.modelRef + '; ask an administrator for it'",
+                "messageExpression": _lacks("' + variables.verb + '", "object.spec.modelRef"),
                 "reason": "Forbidden",
             },
             {
@@ -154,9 +180,7 @@ GUARDS: tuple[Manifest, ...] = (
                 "reason": "Forbidden",
             },
         ],
-        variables=[
-            {"name": "verb", "expression": "object.spec.decision == 'Revoke' ? 'revoke' : 'approve'"}
-        ],
+        variables=[{"name": "verb", "expression": "object.spec.decision == 'Revoke' ? 'revoke' : 'approve'"}],
         auditAnnotations=[
             {
                 "key": "decision",
@@ -172,13 +196,11 @@ GUARDS: tuple[Manifest, ...] = (
         _rules(["DELETE"], ["modelapprovals"]),
         [
             {
-                "expression": _check("modelapprovals", "'purge'", "oldObject.metadata.name"),
+                "expression": f"{WITH_ITS_NAMESPACE} || "
+                + _check("modelapprovals", "'purge'", "oldObject.metadata.name"),
                 "message": "approval records may not be deleted; create one with decision: Revoke instead",
                 "reason": "Forbidden",
             }
-        ],
-        matchConditions=[
-            {"name": "not-gc", "expression": f"!(request.userInfo.username in {list(COLLECTORS)})"}
         ],
         actions=["Deny", "Audit"],
     ),
@@ -187,40 +209,54 @@ GUARDS: tuple[Manifest, ...] = (
         _rules(["CREATE"], ["modelversions"]),
         [
             {
-                "expression": "!has(object.spec.createdBy) || object.spec.createdBy == request.userInfo.username",
-                "message": "spec.createdBy must be the authenticated requester; leave it out or name yourself",
+                # A version without a creator would have no author, and anybody could approve it.
+                "expression": "has(object.spec.createdBy) && "
+                "object.spec.createdBy == request.userInfo.username",
+                "messageExpression": "'spec.createdBy of a ModelVersion must be the authenticated requester; "
+                "set it to ' + request.userInfo.username",
                 "reason": "Forbidden",
             }
         ],
     ),
     *_validating(
         "modelops-governance",
-        _rules(["CREATE", "UPDATE"], ["models"]),
+        _rules(["UPDATE"], ["models"]),
         [
             {
-                "expression": "request.operation == 'CREATE' ? true : "
-                "object.spec.?governance == oldObject.spec.?governance || "
+                "expression": "object.spec.?governance == oldObject.spec.?governance || "
                 + _check("models", "'govern'", "object.metadata.name"),
-                "messageExpression": "'user ' + request.userInfo.username + ' lacks verb govern on models/' + "
-                "object.metadata.name + ', which changing spec.governance needs; ask an administrator for it'",
+                "messageExpression": _lacks("govern", "object.metadata.name", "changing spec.governance"),
                 "reason": "Forbidden",
             }
         ],
+        actions=["Deny", "Audit"],
+    ),
+    *_validating(
+        # Else who may not change the governance would delete the Model and make another.
+        "modelops-governance-delete",
+        _rules(["DELETE"], ["models"]),
+        [
+            {
+                "expression": f"!has(oldObject.spec.governance) || {WITH_ITS_NAMESPACE} || "
+                + _check("models", "'govern'", "oldObject.metadata.name"),
+                "messageExpression": _lacks(
+                    "govern", "oldObject.metadata.name", "deleting a Model with spec.governance"
+                ),
+                "reason": "Forbidden",
+            }
+        ],
+        actions=["Deny", "Audit"],
     ),
     *_validating(
         "modelops-version-in-use",
         _rules(["DELETE"], ["modelversions"]),
         [
             {
-                "expression": "!has(oldObject.status) || !has(oldObject.status.usedBy) || "
-                "oldObject.status.usedBy.size() == 0",
+                "expression": "oldObject.?status.?usedBy.orValue([]).size() == 0 || " + WITH_ITS_NAMESPACE,
                 "messageExpression": "'ModelVersion ' + oldObject.metadata.name + ' is used by ' + "
                 "string(oldObject.status.usedBy.size()) + ' services; move them to another version first'",
                 "reason": "Forbidden",
             }
-        ],
-        matchConditions=[
-            {"name": "not-gc", "expression": f"!(request.userInfo.username in {list(COLLECTORS)})"}
         ],
     ),
     *(
@@ -248,8 +284,9 @@ GUARDS: tuple[Manifest, ...] = (
                 "reason": "Forbidden",
             },
             {
-                "expression": "!('authentication.kubernetes.io/node-name' in request.userInfo.?extra.orValue({})) "
-                "|| request.userInfo.extra['authentication.kubernetes.io/node-name'][0] == object.metadata.name",
+                # A token without the claim is not that of a pod on a node, whatever its rights.
+                "expression": "!request.userInfo.username.startsWith('system:serviceaccount:') || "
+                f"request.userInfo.?extra[?'{NODE_CLAIM}'].orValue([]) == [object.metadata.name]",
                 "message": "a node agent writes the ModelNode of its own node only",
                 "reason": "Forbidden",
             },
@@ -269,25 +306,39 @@ def spec_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def template() -> str:
-    """Return the chart template of the whole gate."""
-    head = "{{- /* Written by: make crds.  Source: operator/modelops/governance/policies.py */ -}}\n"
-    stamps = yaml.safe_dump_all(STAMPS, sort_keys=False, width=120)
-    guards = yaml.safe_dump_all(GUARDS, sort_keys=False, width=120)
-    has = f'.Capabilities.APIVersions.Has "{ADMISSION}/MutatingAdmissionPolicy"'
+    """Return the chart template of the whole gate, and the names that the operator may read."""
     return (
-        f"{head}{{{{- if .Values.gate.enabled }}}}\n---\n{_escaped(guards)}"
-        f"{{{{- if {has} }}}}\n---\n{_escaped(stamps)}{{{{- end }}}}\n{{{{- end }}}}\n"
+        "{{- /* Written by: make crds.  Source: operator/modelops/governance/policies.py */ -}}\n"
+        f"{_named('modelops.gateGuards', GUARDS)}{_named('modelops.gateStamps', STAMPS)}"
+        f"{{{{- if .Values.gate.enabled }}}}\n{_documents(GUARDS)}"
+        f'{{{{- if include "modelops.stamping" . }}}}\n{_documents(STAMPS)}{{{{- end }}}}\n{{{{- end }}}}\n'
     )
 
 
-def _escaped(text: str) -> str:
-    return text.replace("{{", '{{ "{{" }}')
+def _named(name: str, manifests: Sequence[Manifest]) -> str:
+    """Return the definition of a list of the objects' names; a policy and its binding share one."""
+    names = dict.fromkeys(one["metadata"]["name"] for one in manifests)
+    lines = "\n".join(f"- {name}" for name in names)
+    return f'{{{{- define "{name}" -}}}}\n{lines}\n{{{{- end -}}}}\n'
+
+
+_LABELS = "written by the chart"
+
+
+def _documents(manifests: Sequence[Manifest]) -> str:
+    """Return the objects as YAML with the chart's labels; braces of their own stay text."""
+    labelled = [{**one, "metadata": {**one["metadata"], "labels": _LABELS}} for one in manifests]
+    text = yaml.safe_dump_all(labelled, sort_keys=False, width=120, explicit_start=True)
+    include = '\n    {{- include "modelops.labels" $ | nindent 4 }}'
+    return text.replace("{{", '{{ "{{" }}').replace(f" {_LABELS}\n", f"{include}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the template, or with --check say whether it is stale."""
     parser = argparse.ArgumentParser(prog="python -m modelops.governance.policies", description=__doc__)
-    parser.add_argument("--chart", type=Path, required=True, metavar="DIR", help="templates folder of the chart")
+    parser.add_argument(
+        "--chart", type=Path, required=True, metavar="DIR", help="templates folder of the chart"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is stale")
     args = parser.parse_args(argv)
     path = args.chart / "approval-gate.yaml"

@@ -1,0 +1,1 @@
+"""Watch, decide, act: the loop, its shell, and the tie to kopf."""

@@ -1,0 +1,165 @@
+"""Carry out a plan: status, then children, then deletions, then events.  Dull on purpose."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from modelops.api.names import APPLIED_HASH
+from modelops.clients.errors import Conflict, NotFound
+from modelops.clients.events import Recorder
+from modelops.clients.kinds import Resource
+from modelops.clients.kube import Kube
+from modelops.controllers.observe import Observer
+from modelops.controllers.seam import Watched
+from modelops.controllers.store import OwnRow, Row, Store, controller
+from modelops.plan import Event, Manifest, Plan, Ref, ref
+
+log = logging.getLogger(__name__)
+
+TRAFFIC = frozenset({"HTTPRoute"})
+"""Kinds that move traffic: a write also carries the version of the row that it was planned from."""
+
+
+class NameTaken(Exception):
+    """A child of the wanted name exists and is not ours; it is never written over."""
+
+    def __init__(self, child: Ref) -> None:
+        super().__init__(
+            f"{child}: needs to be made by this object, found one that is not controlled by it; "
+            "wait until it is gone, or delete or rename it"
+        )
+
+
+class Executor:
+    """Make a plan true, step by step; whatever fails ends it, and nothing after it is done."""
+
+    def __init__(
+        self, kube: Kube, store: Store, observer: Observer, recorder: Recorder, watched: Iterable[Watched]
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._observer = observer
+        self._recorder = recorder
+        self._watched = {one.resource.kind: one for one in watched}
+
+    async def execute(self, resource: Resource, row: Row, plan: Plan, *, repairs: bool = False) -> None:
+        """Carry out *plan*, made from *row*; with *repairs* equal children are applied too.
+
+        Raises:
+            Conflict: somebody wrote first; nothing that the plan wanted after that was done.
+            NameTaken: a child's name belongs to somebody else.
+            ApiError: a write failed or was refused.
+        """
+        about = Ref(resource.api_version, resource.kind, row.namespace or None, row.name, row.uid)
+        if plan.status is not None:
+            await self._write_status(about, row, plan.status)
+        for manifest in plan.apply:
+            await self._apply(about, manifest, repairs=repairs)
+        for gone in plan.delete:
+            await self._delete(about, gone)
+        for event in plan.events:
+            await self._recorder.tell(about, event)
+
+    async def tell(self, resource: Resource, row: Row, event: Event) -> None:
+        """Tell one event about an object, outside of a plan."""
+        about = Ref(resource.api_version, resource.kind, row.namespace or None, row.name, row.uid)
+        await self._recorder.tell(about, event)
+
+    async def _write_status(self, about: Ref, row: Row, status: Manifest) -> None:
+        """Write the status unless it says what is stored already."""
+        if not isinstance(row, OwnRow):
+            raise TypeError(
+                f"{about}: a status needs an object that is kept whole, found {type(row).__name__}"
+            )
+        wanted = without_nulls(status)
+        if wanted == json.loads(row.json).get("status"):
+            return
+        meta = {"name": about.name, "resourceVersion": str(row.resource_version)}
+        if about.namespace:
+            meta["namespace"] = about.namespace
+        body = {"apiVersion": about.api_version, "kind": about.kind, "metadata": meta, "status": wanted}
+        self._saw(about, await self._kube.apply_status(body))
+
+    async def _apply(self, about: Ref, manifest: Manifest, *, repairs: bool) -> None:
+        child = ref(manifest)
+        digest = applied_hash(manifest)
+        row = self._store.get(child.kind, child.namespace, child.name)
+        if row is None and child.kind in TRAFFIC:
+            await self._must_be_absent(child)
+        if row is not None:
+            _must_be_ours(child, manifest, row)
+            if not repairs and row.applied_hash == digest and not self._has_drifted(row, child, manifest):
+                return
+        stored = await self._kube.apply(_body(manifest, digest, row))
+        self._saw(child, stored)
+        if row is None or int(stored["metadata"]["resourceVersion"]) != row.resource_version:
+            log.info("%s/%s: applied %s", about.namespace, about.name, child)
+
+    async def _must_be_absent(self, child: Ref) -> None:
+        """Look before the first write: an apply without precondition would overwrite what we do not know.
+
+        Raises:
+            Conflict: it is there; the row is known now, and the next pass plans from it.
+        """
+        try:
+            found = await self._kube.get(child)
+        except NotFound:
+            return
+        if self._saw(child, found):
+            version = found["metadata"]["resourceVersion"]
+            raise Conflict(f"{child}: needs to be absent, found version {version}; plans again")
+
+    def _has_drifted(self, row: Row, child: Ref, manifest: Manifest) -> bool:
+        watched = self._watched.get(child.kind)
+        return watched is not None and watched.drifted(row, manifest)
+
+    async def _delete(self, about: Ref, gone: Ref) -> None:
+        """Delete under the uid that was planned from."""
+        if not gone.uid:
+            row = self._store.get(gone.kind, gone.namespace, gone.name)
+            if row is None:
+                return
+            gone = replace(gone, uid=row.uid)
+        await self._kube.delete(gone)
+        log.info("%s/%s: deleted %s", about.namespace, about.name, gone)
+
+    def _saw(self, what: Ref, obj: Manifest) -> bool:
+        """Keep what the server returned, so that the next pass plans from it."""
+        return self._observer.observe(what.kind, "MODIFIED", obj)
+
+
+def applied_hash(manifest: Manifest) -> str:
+    """Return the hash of what is wanted: 8 bytes of BLAKE2b over sorted compact JSON, owners included."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def without_nulls(value: Any) -> Any:
+    """Return *value* without keys whose value is None: the server does not store them."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _body(manifest: Manifest, digest: str, row: Row | None) -> Manifest:
+    """Return what goes to the server: the wish, its hash, and the preconditions of the row."""
+    meta = dict(manifest["metadata"])
+    meta["annotations"] = {**(meta.get("annotations") or {}), APPLIED_HASH: digest}
+    if row is not None:
+        meta["uid"] = row.uid
+        if manifest["kind"] in TRAFFIC:
+            meta["resourceVersion"] = str(row.resource_version)
+    return {**manifest, "metadata": meta}
+
+
+def _must_be_ours(child: Ref, manifest: Manifest, row: Row) -> None:
+    """Refuse to write over an object that another owner, or nobody we know, made."""
+    wanted_owner = controller(manifest["metadata"])
+    is_ours = row.owner == wanted_owner if wanted_owner else bool(row.applied_hash)
+    if not is_ours:
+        raise NameTaken(child)

@@ -1,0 +1,113 @@
+"""The only list of what the operator watches, plans and does beside it."""
+
+from collections.abc import Iterable
+
+from modelops.api import names
+from modelops.api.names import API_VERSION
+from modelops.clients.kinds import resource_of
+from modelops.controllers import references, rows
+from modelops.controllers.context import BY_DIGEST, BY_VERSION
+from modelops.controllers.gate import GateWatch, load_keys
+from modelops.controllers.measure import Measuring
+from modelops.controllers.registrations import Approvals, Models, Policies, Versions
+from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
+from modelops.controllers.services import Services
+from modelops.controllers.store import Index, OwnRow
+from modelops.controllers.volumes import VolumeSweep
+
+MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
+Indexes = tuple[tuple[str, Index], ...]
+
+
+def assemble(parts: Parts) -> Kinds:
+    """Return every kind, built from *parts*."""
+    keys = load_keys(parts.settings.gate.hmac_key_file)
+    return Kinds(
+        roots=(
+            Models(parts, keys),
+            Versions(parts, keys),
+            Approvals(parts, keys),
+            Policies(parts),
+            Services(parts, keys),
+        ),
+        watched=(*_own(), *_children(), *_cluster()),
+        background=(
+            ("gate", GateWatch(parts).run),
+            ("measuring", Measuring(parts).run),
+            ("volumes", VolumeSweep(parts).run),
+        ),
+    )
+
+
+def _own() -> Iterable[Watched]:
+    yield _mine("Model", references.of_model)
+    yield _mine(
+        "ModelVersion",
+        references.of_version,
+        (references.BY_MODEL, references.versions_by_model),
+        (BY_DIGEST, references.versions_by_digest),
+    )
+    yield _mine("ModelApproval", references.of_approval, (BY_VERSION, references.approvals_by_version))
+    yield _mine("RolloutPolicy", references.of_policy)
+    yield _mine(
+        "InferenceService",
+        references.of_service,
+        (BY_VERSION, references.services_by_version),
+        (references.BY_ALIAS, references.services_by_alias),
+        (references.BY_POLICY, references.services_by_policy),
+        (references.WAITING, references.services_waiting),
+    )
+
+
+def _children() -> Iterable[Watched]:
+    """What we make, by our mark."""
+    yield _ours("apps/v1", "Deployment", rows.child, drifted=rows.child_drifted)
+    yield _ours("v1", "Service", rows.child)
+    yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
+    yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
+    yield _ours(
+        "gateway.networking.k8s.io/v1",
+        "HTTPRoute",
+        rows.route,
+        drifted=rows.route_drifted,
+        is_optional=True,
+    )
+    yield _ours("batch/v1", "Job", rows.job, references.of_job)
+    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume)
+    yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
+
+
+def _cluster() -> Iterable[Watched]:
+    """What others make: where pods can run, and how they do."""
+    yield Watched(
+        resource_of("v1", "Pod"),
+        rows.pod,
+        references.of_pod,
+        indexes=((references.BY_SERVICE, references.pods_by_service),),
+    )
+    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
+    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
+    yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
+
+
+def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index]) -> Watched:
+    return Watched(resource_of(API_VERSION, kind), OwnRow.of, keys, is_own=True, indexes=indexes)
+
+
+def _ours(
+    api_version: str,
+    kind: str,
+    project: Project,
+    keys: Keys = references.of_child,
+    *,
+    drifted: Drifted = has_not_drifted,
+    is_optional: bool = False,
+) -> Watched:
+    return Watched(
+        resource_of(api_version, kind),
+        project,
+        keys,
+        labels=MANAGED,
+        drifted=drifted,
+        is_optional=is_optional,
+    )

@@ -1,0 +1,355 @@
+"""Run the operator: lead, watch, plan, act, and leave in good order."""
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from prometheus_client import disable_created_metrics
+
+from modelops.clients.errors import ApiError
+from modelops.clients.events import Recorder
+from modelops.clients.kube import Kube, connect
+from modelops.clients.rate import TokenBucket
+from modelops.controllers import metrics, probes
+from modelops.controllers.clock import Clock
+from modelops.controllers.execute import Executor
+from modelops.controllers.lease import LEASE_API, Elector, Timing
+from modelops.controllers.observations import Observations
+from modelops.controllers.observe import Observer
+from modelops.controllers.queue import Queue
+from modelops.controllers.reflector import Reflector
+from modelops.controllers.seam import Assemble, Kinds, Parts
+from modelops.controllers.shell import Shell, configure_logging, handle_signals, registry_for
+from modelops.controllers.store import Key, Store
+from modelops.controllers.sweep import Sweeper
+from modelops.controllers.worker import Loop, Workers, is_requested
+from modelops.plan import Ref
+from modelops.settings import Settings, SettingsError, load
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = "/etc/modelops/config.yaml"
+COMPONENT = "modelops-operator"
+_DRAIN_SECONDS = 20.0
+_FAREWELL_SECONDS = 3.0
+_ASK_SECONDS = 2.0
+_DOWN_SECONDS = 60.0
+_LAG_SECONDS = 5.0
+_RESTART_SECONDS = (1.0, 30.0)
+
+
+def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the program ``modelops operator``."""
+    parser = subparsers.add_parser("operator", help="run the controllers", description=__doc__)
+    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="default: the service account, else KUBECONFIG")
+    formats = ("json", "plain")
+    parser.add_argument("--log-format", choices=formats, default="json", help="default: %(default)s")
+
+
+def run(args: argparse.Namespace, assemble: Assemble | None = None) -> int:
+    """Run until a signal comes; return 0 then, 1 when the cluster and 2 when the file lacks something."""
+    try:
+        settings = load(args.config)
+    except SettingsError as error:
+        print(f"modelops operator: {error}", file=sys.stderr)
+        return 2
+    configure_logging(is_json=args.log_format == "json")
+    # A second series for each counter that nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    try:
+        return asyncio.run(Operator(settings, assemble or _every_kind, args.kubeconfig).run())
+    except ApiError as error:
+        print(f"modelops operator: {error}", file=sys.stderr)
+        return 1
+
+
+def _every_kind(parts: Parts) -> Kinds:
+    """Import the kinds only when this replica leads: a standby does without their 5 MB."""
+    from modelops.controllers.kinds import assemble
+
+    return assemble(parts)
+
+
+@dataclass(slots=True)
+class _Machine:
+    """Everything that runs while this replica leads."""
+
+    kinds: Kinds
+    store: Store
+    queue: Queue[Key]
+    observer: Observer
+    sweeper: Sweeper
+    reflectors: tuple[Reflector, ...]
+    workers: Workers
+    shell: Shell
+    synced: asyncio.Event
+
+
+class Operator:
+    """One replica."""
+
+    def __init__(self, settings: Settings, assemble: Assemble, kubeconfig: str | None = None) -> None:
+        self._settings = settings
+        self._assemble = assemble
+        self._kubeconfig = kubeconfig
+        self._stop = asyncio.Event()
+        self._clock = Clock()
+        self._lag = probes.Lag()
+        self._machine: _Machine | None = None
+        self._elector: Elector | None = None
+
+    async def run(self) -> int:
+        """Serve probes, become the leader, lead, and return the exit status."""
+        handle_signals(self._stop.set)
+        servers = await self._serve()
+        ticker = asyncio.create_task(_forever("ticker", lambda: self._lag.run(self._tick)), name="ticker")
+        kube = await self._connect()
+        try:
+            elector = self._elector = self._candidate(kube)
+            kube.may_write = lambda: elector.leading
+            if not await self._acquired(elector):
+                return 0
+            return await self._lead(kube, elector)
+        finally:
+            ticker.cancel()
+            await kube.close()
+            for server in servers:
+                await server.cleanup()
+
+    # --- before leading --------------------------------------------------------------------------
+
+    async def _serve(self) -> tuple[web.AppRunner, ...]:
+        """Answer metrics and probes, on every replica."""
+        health = {"/healthz": probes.probe(self._is_late, self._lacks_workers)}
+        ready = {"/readyz": probes.probe(self._is_blind)}
+        return (
+            await probes.serve(self._settings.metrics_port, {"/metrics": probes.exposition}),
+            await probes.serve(self._settings.probes_port, health | ready),
+        )
+
+    async def _connect(self) -> Kube:
+        writes = self._settings.writes
+        return await connect(
+            self._kubeconfig,
+            workers=self._settings.workers,
+            bucket=TokenBucket(writes.per_second, writes.burst),
+            in_flight=writes.in_flight,
+        )
+
+    def _candidate(self, kube: Kube) -> Elector:
+        lease = self._settings.lease
+        name = self._settings.identity or socket.gethostname()
+        return Elector(
+            kube,
+            Ref(LEASE_API, "Lease", self._settings.namespace, lease.name),
+            # The name alone could be that of an earlier life.
+            f"{name}_{uuid.uuid4()}",
+            Timing(lease.duration, lease.renew, lease.retry),
+        )
+
+    async def _acquired(self, elector: Elector) -> bool:
+        """Wait for the Lease; False when a signal came first."""
+        acquiring = asyncio.create_task(elector.acquire(), name="acquire")
+        stopping = asyncio.create_task(self._wait_for_stop(), name="stop")
+        try:
+            await asyncio.wait((acquiring, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                return False
+            await acquiring
+            return True
+        finally:
+            await _cancelled(acquiring, stopping)
+            if self._stop.is_set():
+                await elector.release()
+
+    async def _wait_for_stop(self) -> None:
+        await self._stop.wait()
+
+    # --- leading ---------------------------------------------------------------------------------
+
+    async def _lead(self, kube: Kube, elector: Elector) -> int:
+        keeping = asyncio.create_task(elector.keep(), name="keep the lease")
+        keeping.add_done_callback(self._lost)
+        machine = self._machine = self._build(kube)
+        if told := await self._missing_kinds(kube, machine.kinds):
+            log.error("modelops operator: %s", told)
+            await self._let_go(elector, keeping)
+            return 1
+        working, helping = self._start(machine)
+        # Last: at its end kopf cancels every task that is younger than itself.
+        shell = asyncio.create_task(machine.shell.supervise(), name="kopf")
+        await self._stop.wait()
+        log.info("stopping: takes no more keys")
+        machine.queue.shut()
+        await _cancelled(*helping)
+        if working:
+            await asyncio.wait(working, timeout=_DRAIN_SECONDS)
+        await _cancelled(*working)
+        machine.shell.stop()
+        await self._let_go(elector, keeping)
+        await asyncio.wait((shell,), timeout=_FAREWELL_SECONDS)
+        await _cancelled(shell)
+        return 0
+
+    def _build(self, kube: Kube) -> _Machine:
+        """Put the parts together; nothing runs yet."""
+        settings, store, queue = self._settings, Store(), Queue[Key]()
+        observations = Observations(queue.add)
+        kinds = self._assemble(Parts(settings, kube, store, observations, self._clock))
+        for watched in kinds.watched:
+            for name, values in watched.indexes:
+                store.add_index(watched.resource.kind, name, values)
+        observer = Observer(kinds.watched, store, queue, observations)
+        sweeper = Sweeper(kube, kinds.watched, settings.watch_namespaces, store, observer, settings.resync)
+        observer.on_failure = sweeper.demand
+        recorder = Recorder(kube, COMPONENT, settings.identity or socket.gethostname(), self._clock.now)
+        executor = Executor(kube, store, observer, recorder, kinds.watched)
+        loop = Loop(store, queue, observations, executor, self._clock, settings.resync)
+        workers = Workers(loop, kinds.roots)
+        observer.purge_hooks.append(workers.purge)
+        synced = asyncio.Event()
+
+        def relisted() -> None:
+            if synced.is_set():
+                sweeper.demand()
+
+        registry = registry_for(kinds.watched, observer, kube.configuration, relisted)
+        shell = Shell(registry, settings.watch_namespaces, self._stop.set, sweeper.demand)
+        reflectors = tuple(
+            Reflector(kube, watched, store, observer, namespace)
+            for watched in kinds.watched
+            if not watched.is_own
+            for namespace in ((watched.resource.namespaced and settings.watch_namespaces) or (None,))
+        )
+        return _Machine(kinds, store, queue, observer, sweeper, reflectors, workers, shell, synced)
+
+    async def _missing_kinds(self, kube: Kube, kinds: Kinds) -> str | None:
+        """Return a sentence when the cluster lacks kinds of ours; kopf would only log it and wait."""
+        wanted = [one.resource for one in kinds.watched if one.is_own]
+        if not wanted:
+            return "needs at least one kind, found none; add it to controllers/kinds.py"
+        while not self._stop.is_set():
+            try:
+                absent = [resource for resource in wanted if not await kube.serves(resource)]
+            except ApiError as error:
+                log.warning("asking for the kinds: %s", error)
+                await asyncio.sleep(_ASK_SECONDS)
+                continue
+            if not absent:
+                return None
+            names = ", ".join(f"{one.plural} ({one.api_version})" for one in absent)
+            return f"needs {names}, found none in the cluster; install the CRDs and start again"
+        return None
+
+    def _start(self, machine: _Machine) -> tuple[list["asyncio.Task[None]"], list["asyncio.Task[None]"]]:
+        """Start everything but kopf; return the workers, and the others."""
+
+        def start(name: str, what: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
+            return asyncio.create_task(_forever(name, what), name=name)
+
+        def after_sync(what: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+            async def wait_first() -> None:
+                await machine.synced.wait()
+                await what()
+
+            return wait_first
+
+        helping = [start(str(reflector), reflector.run) for reflector in machine.reflectors]
+        helping.append(start("sweep", machine.sweeper.run))
+        helping.append(start("sync", lambda: self._sync(machine)))
+        helping += [start(name, after_sync(what)) for name, what in machine.kinds.background]
+        working = [
+            start(f"worker {number}", lambda: machine.workers.run(machine.synced))
+            for number in range(self._settings.workers)
+        ]
+        return working, helping
+
+    async def _sync(self, machine: _Machine) -> None:
+        """Let the workers go once everything was seen."""
+        for reflector in machine.reflectors:
+            await reflector.synced.wait()
+        await machine.sweeper.synced.wait()
+        log.info("synced: %s rows", machine.store.sizes[0])
+        machine.synced.set()
+
+    async def _let_go(self, elector: Elector, keeping: "asyncio.Task[None]") -> None:
+        keeping.remove_done_callback(self._lost)
+        await _cancelled(keeping)
+        await elector.release()
+
+    def _lost(self, keeping: "asyncio.Task[None]") -> None:
+        """End the process at once: no drain, no write, another replica may lead already."""
+        log.critical("the Lease is lost: ends at once")
+        if not keeping.cancelled() and (error := keeping.exception()):
+            log.critical("keeping the Lease failed", exc_info=error)
+        logging.shutdown()
+        os._exit(1)
+
+    # --- what the probes ask ---------------------------------------------------------------------
+
+    def _is_late(self) -> str | None:
+        if self._lag.seconds < _LAG_SECONDS:
+            return None
+        return f"event loop: needs to wake within {_LAG_SECONDS} s, was {self._lag.seconds:.1f} s late"
+
+    def _lacks_workers(self) -> str | None:
+        machine, wanted = self._machine, self._settings.workers
+        if machine is None or not machine.synced.is_set() or self._stop.is_set():
+            return None
+        found = machine.workers.alive
+        return f"workers: needs {wanted}, found {found}" if found < wanted else None
+
+    def _is_blind(self) -> str | None:
+        """Not ready when a watch is down for a minute; a standby watches nothing and is ready."""
+        machine = self._machine
+        if machine is None:
+            return None
+        since = [str(one) for one in machine.reflectors if _is_long(one.down_since)]
+        since += ["kopf"] if _is_long(machine.shell.down_since) else []
+        return f"watches: down for {_DOWN_SECONDS:.0f} s: {', '.join(since)}" if since else None
+
+    def _tick(self) -> None:
+        self._clock.adjust()
+        metrics.CLOCK_OFFSET.set(self._clock.offset().total_seconds())
+        metrics.LEADER.set(1 if self._elector and self._elector.leading else 0)
+        if self._machine:
+            metrics.QUEUE_DEPTH.set(self._machine.queue.depth)
+            metrics.QUEUE_AGE.set(self._machine.queue.age)
+
+
+def _is_long(since: float | None) -> bool:
+    return since is not None and time.monotonic() - since >= _DOWN_SECONDS
+
+
+async def _forever(name: str, what: Callable[[], Awaitable[None]]) -> None:
+    """Run *what* and start it again when it fails; its clean end is the end."""
+    pause, cap = _RESTART_SECONDS
+    while True:
+        try:
+            return await what()
+        except asyncio.CancelledError:
+            if is_requested():
+                raise
+            log.error("%s: was cancelled by nobody; starts again", name)
+        except Exception:  # one task that fails must not end the others in silence
+            log.exception("%s: failed; starts again", name)
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        pause = min(cap, pause * 2)
+
+
+async def _cancelled(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel and wait until they ended, whatever their end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

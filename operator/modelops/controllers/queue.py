@@ -1,0 +1,168 @@
+"""Hold the keys that wait for a pass: each at most once, and never in two workers at the same time.
+
+The rules are those of client-go's work queue.
+"""
+
+import asyncio
+import heapq
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+_FIRST_SECONDS = 0.005
+_CAP_SECONDS = 300.0
+_JITTER = 0.2
+
+
+class Queue(Generic[K]):
+    """Keys with wake-ups and back-off.
+
+    A key added while it is processed runs once more afterwards.  Of several wake-ups of one key the
+    earliest wins; taking the key clears it, since the pass that follows says anew when to look again.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._waiting: deque[K] = deque()
+        self._dirty: dict[K, float] = {}  # when it was added
+        self._processing: set[K] = set()
+        self._wake_ups: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._count = 0  # orders wake-ups of one instant, so that keys are never compared
+        self._failures: dict[K, int] = {}
+        self._is_shut = False
+        self._changed = asyncio.Event()
+
+    # --- adding ----------------------------------------------------------------------------------
+
+    def add(self, key: K) -> None:
+        """Ask for a pass as soon as possible."""
+        if self._is_shut or key in self._dirty:
+            return
+        self._dirty[key] = self._monotonic()
+        if key not in self._processing:
+            self._waiting.append(key)
+            self._changed.set()
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Ask for a pass in *seconds*, unless an earlier wake-up exists."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        due = self._monotonic() + seconds
+        if self._is_shut or self._wake_ups.get(key, due + 1) <= due:
+            return
+        self._wake_ups[key] = due
+        self._count += 1
+        heapq.heappush(self._heap, (due, self._count, key))
+        self._changed.set()
+
+    def add_backoff(self, key: K, first: float = _FIRST_SECONDS, cap: float = _CAP_SECONDS) -> float:
+        """Ask for a pass later, the later the more often it failed; return the seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        pause = min(cap, first * 2.0 ** min(failures, 40))
+        pause *= 1 + self._jitter(-_JITTER, _JITTER)
+        self.add_after(key, pause)
+        return pause
+
+    def forget(self, key: K) -> None:
+        """Begin the back-off anew: the key succeeded."""
+        self._failures.pop(key, None)
+
+    def purge(self, key: K) -> None:
+        """Drop everything remembered of a key that is gone, but a pass that was asked for."""
+        self._failures.pop(key, None)
+        self._wake_ups.pop(key, None)
+
+    # --- taking ----------------------------------------------------------------------------------
+
+    def take(self) -> K | None:
+        """Return the key that waited longest and mark it processing; None when none waits."""
+        self._ripen()
+        if not self._waiting:
+            return None
+        key = self._waiting.popleft()
+        self._processing.add(key)
+        del self._dirty[key]
+        self._wake_ups.pop(key, None)
+        return key
+
+    def done(self, key: K) -> None:
+        """End the processing of *key*; it waits again when it was added meanwhile."""
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._waiting.append(key)
+            self._changed.set()
+
+    async def get(self) -> K | None:
+        """Wait for a key and take it; None once the queue is shut."""
+        while not self._is_shut:
+            self._changed.clear()
+            if (key := self.take()) is not None:
+                return key
+            await self._wait()
+        return None
+
+    def shut(self) -> None:
+        """Hand out no more keys; whoever waits in `get` is told."""
+        self._is_shut = True
+        self._changed.set()
+
+    # --- what it holds ---------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """How many keys wait for a worker now."""
+        return len(self._waiting)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the key at the head was added; 0.0 when none waits."""
+        return self._monotonic() - self._dirty[self._waiting[0]] if self._waiting else 0.0
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of every inner map, to prove that nothing is left behind."""
+        return (
+            len(self._waiting),
+            len(self._dirty),
+            len(self._processing),
+            len(self._wake_ups),
+            len(self._failures),
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no key waits and none is processed; wake-ups of the future do not count."""
+        return not self._waiting and not self._processing
+
+    def next_wake_up(self) -> float | None:
+        """Return the seconds to the next wake-up, or None."""
+        while self._heap and self._wake_ups.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)  # taken, purged, or replaced by an earlier one
+        return max(0.0, self._heap[0][0] - self._monotonic()) if self._heap else None
+
+    def _ripen(self) -> None:
+        """Add every key whose wake-up is due."""
+        while self.next_wake_up() == 0.0:
+            _, _, key = heapq.heappop(self._heap)
+            del self._wake_ups[key]
+            self.add(key)
+
+    async def _wait(self) -> None:
+        """Wait until something was added or the next wake-up is due."""
+        try:
+            async with asyncio.timeout(self.next_wake_up()):
+                await self._changed.wait()
+        except TimeoutError:
+            return

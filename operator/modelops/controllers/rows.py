@@ -1,0 +1,303 @@
+"""What is remembered of each kind that is watched: small rows, read once per event."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from modelops.api import names
+from modelops.controllers.store import OwnRow, Row
+from modelops.placement.inventory import ModelNodeRow, NodeRow, PodUse
+from modelops.plan import Manifest
+from modelops.registry.snapshot import CacheRow
+from modelops.serving.snapshot import Exit
+
+JOB_NAME = "batch.kubernetes.io/job-name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStored(Row):
+    """A Node, as the inventory reads it."""
+
+    node: NodeRow
+
+
+def node(obj: Manifest) -> NodeStored:
+    return NodeStored.of(obj, node=NodeRow.read(obj))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceStored(Row):
+    """A Namespace: which environment it is."""
+
+    environment: str
+
+
+def namespace(obj: Manifest) -> NamespaceStored:
+    labels = obj["metadata"].get("labels") or {}
+    return NamespaceStored.of(obj, environment=labels.get(names.ENVIRONMENT, names.DEFAULT_ENVIRONMENT))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodStored(Row):
+    """A pod: what it takes of its node, and for ours how it does."""
+
+    use: PodUse | None = None
+    """None: it takes nothing that is planned, or has no node."""
+    service: str = ""
+    revision: str = ""
+    version: str = ""
+    digest: str = ""
+    job: str = ""
+    node: str = ""
+    is_ready: bool = False
+    is_terminating: bool = False
+    is_finished: bool = False
+    restarts: int = 0
+    pending: str = ""
+    last_exit: Exit | None = None
+    last_words: str = ""
+    """Termination message of a Job's container; empty for all other pods."""
+
+
+def pod(obj: Manifest) -> PodStored:
+    """Return the row of a pod; of foreign pods only what they take of their node is kept."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    labels = meta.get("labels") or {}
+    use = PodUse.read(obj, service_label=names.SERVICE, revision_label=names.REVISION)
+    kept = use if use is not None and any("/" in name for name in use.requests) else None
+    if labels.get(names.MANAGED_BY) != names.MANAGED_BY_VALUE:
+        return PodStored.of(obj, use=kept)
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    job = labels.get(JOB_NAME, "")
+    return PodStored.of(
+        obj,
+        use=kept,
+        service=labels.get(names.SERVICE, ""),
+        revision=labels.get(names.REVISION, ""),
+        version=labels.get(names.VERSION_LABEL, ""),
+        digest=labels.get(names.DIGEST, ""),
+        job=job,
+        node=(obj.get("spec") or {}).get("nodeName") or "",
+        is_ready=_is_true(status, "Ready"),
+        is_terminating=bool(meta.get("deletionTimestamp")),
+        is_finished=status.get("phase") in ("Succeeded", "Failed"),
+        restarts=sum(c.get("restartCount", 0) for c in containers),
+        pending=_pending(status, containers),
+        last_exit=_last_exit(containers),
+        last_words=_last_words(containers) if job else "",
+    )
+
+
+def _is_true(status: Mapping[str, Any], condition: str) -> bool:
+    return any(c["type"] == condition and c["status"] == "True" for c in status.get("conditions") or ())
+
+
+def _pending(status: Mapping[str, Any], containers: Iterable[Mapping[str, Any]]) -> str:
+    """Return why the pod does not run, in the words of the scheduler or the kubelet."""
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{condition.get('reason', '')}: {condition.get('message', '')}"[:512]
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+            text = waiting.get("message") or ""
+            return f"{container['name']}: {waiting['reason']} {text}".strip()[:512]
+    return ""
+
+
+def _last_exit(containers: Iterable[Mapping[str, Any]]) -> Exit | None:
+    """Return how a container ended badly that should run on."""
+    for container in containers:
+        state, last = container.get("state") or {}, container.get("lastState") or {}
+        ended = state.get("terminated") or last.get("terminated")
+        if ended and ended.get("exitCode") and not container.get("ready"):
+            return Exit(ended.get("reason") or "Error", int(ended["exitCode"]))
+    return None
+
+
+def _last_words(containers: Iterable[Mapping[str, Any]]) -> str:
+    for container in containers:
+        ended = (container.get("state") or {}).get("terminated")
+        if ended and ended.get("exitCode") == 0:
+            return str(ended.get("message") or "")
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStored(Row):
+    """A child of a service that is known by its revision."""
+
+    service: str
+    revision: str
+    replicas: int = -1
+    """Wanted pods of a Deployment; -1 for other kinds."""
+
+
+def child(obj: Manifest) -> ChildStored:
+    labels = obj["metadata"].get("labels") or {}
+    return ChildStored.of(
+        obj,
+        service=labels.get(names.SERVICE, ""),
+        revision=labels.get(names.REVISION, ""),
+        replicas=(obj.get("spec") or {}).get("replicas", -1) if obj.get("kind") == "Deployment" else -1,
+    )
+
+
+def child_drifted(row: Row, wanted: Manifest) -> bool:
+    """Say whether somebody scaled a Deployment of ours."""
+    assert isinstance(row, ChildStored)
+    replicas = (wanted.get("spec") or {}).get("replicas")
+    return row.replicas >= 0 and replicas is not None and row.replicas != replicas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteStored(Row):
+    """An HTTPRoute of ours: its weights, and what our parent says about this generation."""
+
+    service: str
+    weights: tuple[tuple[str, int], ...]
+    is_accepted: bool
+    fault: str
+
+
+def route(obj: Manifest) -> RouteStored:
+    labels = obj["metadata"].get("labels") or {}
+    rules = (obj.get("spec") or {}).get("rules") or ()
+    backends = [backend for rule in rules for backend in rule.get("backendRefs") or ()]
+    accepted, fault = _parent_says(obj)
+    return RouteStored.of(
+        obj,
+        service=labels.get(names.SERVICE, ""),
+        weights=tuple((b["name"], int(b.get("weight", 1))) for b in backends),
+        is_accepted=accepted,
+        fault=fault,
+    )
+
+
+def _parent_says(obj: Manifest) -> tuple[bool, str]:
+    """Return whether our parent accepted this generation, and its complaint if it has one."""
+    generation = obj["metadata"].get("generation", 0)
+    ours = ((obj.get("spec") or {}).get("parentRefs") or [{}])[0]
+    for parent in (obj.get("status") or {}).get("parents") or ():
+        named = parent.get("parentRef") or {}
+        if (named.get("name"), named.get("namespace")) != (ours.get("name"), ours.get("namespace")):
+            continue
+        known = {
+            c["type"]: c
+            for c in parent.get("conditions") or ()
+            if c.get("observedGeneration", 0) >= generation  # an older one is about another route
+        }
+        return _answered(known)
+    return False, ""
+
+
+def _answered(known: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
+    """Return what a parent's conditions say; with PartiallyInvalid an older route may still run."""
+    wanted = [known.get(type_) for type_ in ("Accepted", "ResolvedRefs")]
+    partly = known.get("PartiallyInvalid")
+    bad = [c for c in wanted if c and c["status"] != "True"]
+    bad += [partly] if partly and partly["status"] == "True" else []
+    if bad:
+        return False, f"{bad[0].get('reason', '')}: {bad[0].get('message', '')}"[:512]
+    return all(wanted), ""
+
+
+def route_drifted(row: Row, wanted: Manifest) -> bool:
+    """Say whether somebody changed the weights by hand."""
+    assert isinstance(row, RouteStored)
+    backends = wanted["spec"]["rules"][0]["backendRefs"]
+    return row.weights != tuple((b["name"], b["weight"]) for b in backends)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStored(Row):
+    """A resolve Job."""
+
+    version: str
+    is_done: bool
+    is_failed: bool
+    fault: str
+    ended_at: datetime | None
+
+
+def job(obj: Manifest) -> JobStored:
+    labels = obj["metadata"].get("labels") or {}
+    status = obj.get("status") or {}
+    failed = next(
+        (c for c in status.get("conditions") or () if c["type"] == "Failed" and c["status"] == "True"), None
+    )
+    done = _is_true(status, "Complete")
+    ended = status.get("completionTime") or (failed or {}).get("lastTransitionTime")
+    return JobStored.of(
+        obj,
+        version=labels.get(names.VERSION_LABEL, ""),
+        is_done=done,
+        is_failed=failed is not None,
+        fault=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",
+        ended_at=datetime.fromisoformat(ended) if ended else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeStored(Row):
+    """A PersistentVolume of ours, or its claim."""
+
+    digest: str
+    claim_namespace: str = ""
+    claim: str = ""
+    phase: str = ""
+
+
+def volume(obj: Manifest) -> VolumeStored:
+    reference = (obj.get("spec") or {}).get("claimRef") or {}
+    labels = obj["metadata"].get("labels") or {}
+    return VolumeStored.of(
+        obj,
+        digest=labels.get(names.DIGEST, ""),
+        claim_namespace=reference.get("namespace", ""),
+        claim=reference.get("name", ""),
+        phase=(obj.get("status") or {}).get("phase", ""),
+    )
+
+
+def claim(obj: Manifest) -> VolumeStored:
+    labels = obj["metadata"].get("labels") or {}
+    return VolumeStored.of(
+        obj, digest=labels.get(names.DIGEST, ""), claim=(obj.get("spec") or {}).get("volumeName", "")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNodeStored(Row):
+    """What the agents of one node report."""
+
+    gpus: ModelNodeRow | None
+    cache: Mapping[str, CacheRow] = field(default_factory=dict)
+    """By artifact digest."""
+
+
+def model_node(obj: Manifest) -> ModelNodeStored:
+    name = obj["metadata"]["name"]
+    entries = (obj.get("status") or {}).get("cache") or ()
+    return ModelNodeStored.of(
+        obj,
+        gpus=ModelNodeRow.read(obj),
+        cache={
+            entry["digest"]: CacheRow(
+                name,
+                entry.get("phase", ""),
+                entry.get("bytes", 0),
+                entry.get("totalBytes", 0),
+                entry.get("message", ""),
+            )
+            for entry in entries
+        },
+    )
+
+
+def loaded(row: Row) -> Manifest:
+    """Return the whole object of an own kind."""
+    assert isinstance(row, OwnRow)
+    return dict(json.loads(row.json))

@@ -1,0 +1,288 @@
+"""InferenceService: gather what its plan looks at."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from modelops.api.meta import Malformed
+from modelops.api.model import Model, ModelType
+from modelops.api.names import API_VERSION, DEFAULT_POLICY
+from modelops.api.policy import Policy, Preset, RolloutPolicy
+from modelops.api.service import InferenceService
+from modelops.api.version import ModelVersion
+from modelops.clients.kinds import Resource, resource_of
+from modelops.controllers import context, references, rows
+from modelops.controllers.context import GateKeys
+from modelops.controllers.rows import loaded
+from modelops.controllers.seam import Parts
+from modelops.controllers.store import Key, OwnRow, Store
+from modelops.placement.inventory import Inventory, PodUse, inventory
+from modelops.plan import Plan, Reason
+from modelops.registry.snapshot import CacheRow
+from modelops.registry.version import model_not_found
+from modelops.serving import plan as serving
+from modelops.serving.manifests import Gateway, Images
+from modelops.serving.snapshot import (
+    ChildRow,
+    Defaults,
+    Measured,
+    PodRow,
+    RouteRow,
+    Snapshot,
+    VersionRow,
+)
+
+MEASURED = "measured"
+"""Topic under which the samples of a run are left."""
+CHILD_KINDS = (
+    ("apps/v1", "Deployment"),
+    ("v1", "Service"),
+    ("policy/v1", "PodDisruptionBudget"),
+)
+
+
+class Services:
+    """The root of InferenceServices."""
+
+    resource: Resource = resource_of(API_VERSION, "InferenceService")
+
+    def __init__(self, parts: Parts, keys: GateKeys) -> None:
+        self._parts = parts
+        self._keys = keys
+        self._defaults = defaults(parts)
+
+    def gather(self, key: Key, store: Store) -> Snapshot | None:
+        """Return the snapshot; None for one that is going away."""
+        row = store.get(*key)
+        if not isinstance(row, OwnRow):
+            return None
+        obj = loaded(row)
+        if obj["metadata"].get("deletionTimestamp"):
+            return None
+        service = InferenceService.parse(obj)
+        environment = context.environment(store, key.namespace)
+        wanted, model = self._wanted(service, obj, environment)
+        policy, fault = self._policy(service)
+        measured = self._parts.observations.get(key, MEASURED)
+        return Snapshot(
+            service=service,
+            status=obj.get("status") or {},
+            environment=environment,
+            defaults=self._defaults,
+            inventory=self._inventory(store),
+            wanted=wanted,
+            versions=self._roles(obj, environment),
+            policy=policy,
+            policy_fault=fault,
+            runtime=_runtime(model),
+            pods=tuple(_pods(store, key)),
+            children=tuple(_children(store, service.uid)),
+            route=_route(store, key),
+            measured=measured if isinstance(measured, Measured) else Measured(),
+            refused=self._parts.observations.refused(key),
+        )
+
+    def plan(self, seen: Snapshot, now: datetime) -> Plan:
+        return serving.plan(seen, now)
+
+    # --- the wanted version ---------------------------------------------------------------------------
+
+    def _wanted(
+        self, service: InferenceService, obj: Mapping[str, Any], environment: str
+    ) -> tuple[VersionRow | Reason, Model | None]:
+        namespace = service.namespace or ""
+        name = self._version_name(service, namespace)
+        if isinstance(name, Reason):
+            return name, None
+        row = self._parts.store.get("ModelVersion", namespace, name)
+        if not isinstance(row, OwnRow):
+            return (
+                Reason(
+                    "VersionNotFound",
+                    f"{service.name}: needs ModelVersion {name} in namespace {namespace}, found none; "
+                    "create it or name another",
+                ),
+                None,
+            )
+        return self._version(loaded(row), environment)
+
+    def _roles(self, obj: Mapping[str, Any], environment: str) -> dict[str, VersionRow]:
+        """Return the versions that have a role, where they still exist."""
+        status = obj.get("status") or {}
+        previous = (status.get("rollout") or {}).get("previous")
+        names = {
+            (role or {}).get("version") for role in (status.get("stable"), status.get("candidate"), previous)
+        }
+        namespace = obj["metadata"]["namespace"]
+        found = ((name, self._parts.store.get("ModelVersion", namespace, name)) for name in names if name)
+        return {
+            name: self._version(loaded(row), environment)[0] for name, row in found if isinstance(row, OwnRow)
+        }
+
+    def _version_name(self, service: InferenceService, namespace: str) -> str | Reason:
+        choice = service.spec.model
+        if choice.version:
+            return choice.version
+        row = self._parts.store.get("Model", namespace, choice.name or "")
+        if not isinstance(row, OwnRow):
+            return Reason(
+                "ModelNotFound",
+                f"{service.name}: needs Model {choice.name} in namespace {namespace}, found none; create it",
+            )
+        aliases: Mapping[str, str] = loaded(row)["spec"].get("aliases") or {}
+        found = aliases.get(choice.alias or "")
+        if found:
+            return found
+        return Reason(
+            "AliasNotFound",
+            f"{service.name}: needs alias {choice.alias} of Model {choice.name}, found "
+            f"{', '.join(sorted(aliases)) or 'none'}; set the alias or name a version",
+        )
+
+    def _version(self, obj: Mapping[str, Any], environment: str) -> tuple[VersionRow, Model | None]:
+        version = ModelVersion.parse(dict(obj))
+        status = obj.get("status") or {}
+        namespace = version.namespace or ""
+        found = self._parts.store.get("Model", namespace, version.spec.model_ref)
+        model = Model.parse(loaded(found)) if isinstance(found, OwnRow) else None
+        digest = status.get("artifactDigest") or ""
+        cache = context.cache(self._parts.store, digest) if digest else ()
+        row = VersionRow(
+            version=version,
+            resolved=status.get("resolved") or {},
+            digest=digest,
+            spec_hash=context.version_spec_hash(dict(obj)),
+            unresolved=_unresolved(version, model, status),
+            unverified=_unverified(version.name, status, cache),
+            authors=context.authors(version),
+            requirement=context.requirement(self._parts, model, environment),
+            approvals=context.approvals(self._parts, self._keys, version, model),
+        )
+        return row, model
+
+    # --- the rest -------------------------------------------------------------------------------------
+
+    def _policy(self, service: InferenceService) -> tuple[Policy | None, Reason | None]:
+        namespace = service.namespace or ""
+        store = self._parts.store
+        if service.spec.rollout_policy_ref is not None:
+            name = service.spec.rollout_policy_ref.name
+            row = store.get("RolloutPolicy", namespace, name)
+            if not isinstance(row, OwnRow):
+                return None, Reason(
+                    "PolicyMissing",
+                    f"{service.name}: needs RolloutPolicy {name} in namespace {namespace}, found none; "
+                    "create it",
+                )
+            return _in_force(service, row)
+        marked = [
+            row
+            for row in store.rows("RolloutPolicy", namespace)
+            if isinstance(row, OwnRow)
+            and (loaded(row)["metadata"].get("labels") or {}).get(DEFAULT_POLICY) == "true"
+        ]
+        if len(marked) > 1:
+            found = ", ".join(sorted(row.name for row in marked))
+            return None, Reason(
+                "SeveralDefaultPolicies",
+                f"{service.name}: needs one default RolloutPolicy in namespace {namespace}, found {found}; "
+                f"leave the label {DEFAULT_POLICY} on one of them",
+            )
+        return _in_force(service, marked[0]) if marked else (None, None)
+
+    def _inventory(self, store: Store) -> Inventory:
+        """Return the cluster with what all pods take."""
+        nodes = [row.node for row in store.rows("Node") if isinstance(row, rows.NodeStored)]
+        pods: list[PodUse] = [
+            row.use
+            for row in store.rows("Pod")
+            if isinstance(row, rows.PodStored) and row.use is not None and not row.is_finished
+        ]
+        reports = [
+            row.gpus
+            for row in store.rows("ModelNode")
+            if isinstance(row, rows.ModelNodeStored) and row.gpus is not None
+        ]
+        return inventory(nodes, pods, reports)
+
+
+def defaults(parts: Parts) -> Defaults:
+    """Return what the settings say where a service says nothing."""
+    settings = parts.settings
+    gateway = settings.gateway
+    return Defaults(
+        images=Images(settings.images.operator, settings.image_pull_policy or "IfNotPresent"),
+        gateway=Gateway(gateway.name, gateway.namespace or "", gateway.section_name, gateway.domain or "")
+        if gateway.name
+        else None,
+        store=settings.delivery.store,
+        engine_images=settings.images.engine_images,
+        engine_commands=settings.images.engine_commands,
+    )
+
+
+def _in_force(service: InferenceService, row: OwnRow) -> tuple[Policy | None, Reason | None]:
+    try:
+        return RolloutPolicy.parse(loaded(row)).spec.in_force(), None
+    except Malformed as error:
+        return None, Reason("PolicyMalformed", f"{service.name}: RolloutPolicy {row.name}: {error}")
+
+
+def _runtime(model: Model | None) -> Preset:
+    is_llm = model is None or model.spec.type in (ModelType.LLM, ModelType.CUSTOM)
+    return Preset.LLM if is_llm else Preset.PREDICTIVE
+
+
+def _unresolved(version: ModelVersion, model: Model | None, status: Mapping[str, Any]) -> Reason | None:
+    if model is None:
+        return model_not_found(version)
+    name = version.name
+    if status.get("artifactDigest"):
+        return None
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "Resolved" and condition["status"] != "True":
+            return Reason(condition["reason"], condition["message"])
+    return Reason("Resolving", f"{name}: its source is being pinned to a commit; wait for it")
+
+
+def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow]) -> Reason | None:
+    entries = tuple(cache)
+    if any(entry.phase == "Ready" for entry in entries):
+        return None
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "IntegrityVerified":
+            if condition["status"] == "True":
+                return None
+            return Reason(condition["reason"], condition["message"])
+    return Reason("NotFetched", f"{name}: its bytes are not proven yet; wait for a node to fetch them")
+
+
+def _pods(store: Store, key: Key) -> Iterable[PodRow]:
+    for row in store.find("Pod", references.BY_SERVICE, f"{key.namespace}/{key.name}"):
+        assert isinstance(row, rows.PodStored)
+        if row.is_finished:
+            continue
+        yield PodRow(
+            name=row.name,
+            revision=row.revision,
+            node=row.node,
+            is_ready=row.is_ready,
+            is_terminating=row.is_terminating,
+            restarts=row.restarts,
+            pending=row.pending,
+            last_exit=row.last_exit,
+        )
+
+
+def _children(store: Store, uid: str) -> Iterable[ChildRow]:
+    for api_version, kind in CHILD_KINDS:
+        for row in store.owned(kind, uid):
+            if isinstance(row, rows.ChildStored) and row.revision:
+                yield ChildRow(kind, api_version, row.name, row.uid, row.revision)
+
+
+def _route(store: Store, key: Key) -> RouteRow | None:
+    row = store.get("HTTPRoute", key.namespace, key.name)
+    if not isinstance(row, rows.RouteStored) or row.service != key.name:
+        return None
+    return RouteRow(row.weights, row.is_accepted, row.fault)

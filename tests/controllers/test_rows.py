@@ -1,0 +1,287 @@
+"""What is remembered of pods, routes, Jobs and nodes' reports, as the API server returns them."""
+
+import pytest
+
+from modelops.controllers import rows
+from modelops.plan import Manifest
+from modelops.serving.snapshot import Exit
+
+PARENT = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge", "namespace": "gateways"}
+OURS = {"app.kubernetes.io/managed-by": "modelops"}
+
+
+def obj(kind: str, *, labels=None, spec=None, status=None, **meta) -> Manifest:
+    named = {"name": "chat", "namespace": "quickstart", "uid": "u-1", "resourceVersion": "7", **meta}
+    return {
+        "kind": kind,
+        "metadata": {**named, "labels": {**OURS, **(labels or {})}},
+        "spec": spec or {},
+        "status": status or {},
+    }
+
+
+# --- routes ------------------------------------------------------------------------------------------
+
+
+def condition(type_: str, status: str = "True", *, reason: str = "", message: str = "", seen: int = 3) -> Manifest:
+    return {"type": type_, "status": status, "reason": reason, "message": message, "observedGeneration": seen}
+
+
+GOOD = (condition("Accepted"), condition("ResolvedRefs"))
+
+
+def route(*conditions: Manifest, parent: Manifest = PARENT) -> Manifest:
+    backends = [{"name": "chat-1", "weight": 80}, {"name": "chat-2", "weight": 20}]
+    parents = [{"parentRef": parent, "conditions": list(conditions)}] if conditions or parent != PARENT else []
+    return obj(
+        "HTTPRoute",
+        labels={"modelops.dev/service": "chat"},
+        generation=3,
+        spec={"parentRefs": [PARENT], "rules": [{"backendRefs": backends}]},
+        status={"parents": parents},
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "is_accepted", "fault"),
+    [
+        pytest.param(route(*GOOD), True, "", id="accepted with all references resolved"),
+        pytest.param(route(), False, "", id="nobody answered yet"),
+        pytest.param(
+            route(*GOOD, parent={**PARENT, "name": "other"}), False, "", id="another Gateway answered"
+        ),
+        pytest.param(
+            route(*GOOD, parent={**PARENT, "namespace": "other"}), False, "", id="one of that name elsewhere"
+        ),
+        pytest.param(
+            route(condition("Accepted", seen=2), condition("ResolvedRefs", seen=2)),
+            False,
+            "",
+            id="an answer for the write before is none",
+        ),
+        pytest.param(
+            route(condition("Accepted", seen=3), condition("ResolvedRefs", seen=2)),
+            False,
+            "",
+            id="half an answer is none",
+        ),
+        pytest.param(
+            route(condition("Accepted")), False, "", id="accepted, but nobody says the references resolve"
+        ),
+        pytest.param(
+            route(condition("Accepted", "False", reason="NoMatchingParent", message="no such listener")),
+            False,
+            "NoMatchingParent: no such listener",
+            id="not accepted, with the gateway's words",
+        ),
+        pytest.param(
+            route(condition("Accepted"), condition("ResolvedRefs", "False", reason="BackendNotFound")),
+            False,
+            "BackendNotFound: ",
+            id="a Service that the gateway does not find",
+        ),
+        pytest.param(
+            route(*GOOD, condition("PartiallyInvalid", reason="UnsupportedValue", message="rule 0")),
+            False,
+            "UnsupportedValue: rule 0",
+            id="partially invalid: the rules before may still run",
+        ),
+        pytest.param(
+            route(*GOOD, condition("PartiallyInvalid", seen=2)),
+            True,
+            "",
+            id="was partially invalid before this write",
+        ),
+        pytest.param(
+            route(*GOOD, condition("example.com/Cached", "False")),
+            True,
+            "",
+            id="a condition of the gateway's own says nothing to us",
+        ),
+    ],
+)
+def test_what_the_gateway_says_about_a_route(found, is_accepted, fault):
+    row = rows.route(found)
+    assert (row.is_accepted, row.fault) == (is_accepted, fault)
+    assert row.weights == (("chat-1", 80), ("chat-2", 20))
+
+
+@pytest.mark.parametrize(
+    ("weights", "has_drifted"),
+    [
+        pytest.param((80, 20), False, id="as it was written"),
+        pytest.param((0, 100), True, id="somebody moved the traffic"),
+    ],
+)
+def test_a_weight_that_somebody_changed_is_seen(weights, has_drifted):
+    names = ("chat-1", "chat-2")
+    backends = [{"name": name, "weight": weight} for name, weight in zip(names, weights, strict=True)]
+    wanted = {"spec": {"rules": [{"backendRefs": backends}]}}
+    assert rows.route_drifted(rows.route(route(*GOOD)), wanted) is has_drifted
+
+
+def test_a_deployment_that_somebody_scaled_is_seen():
+    row = rows.child(obj("Deployment", labels={"modelops.dev/revision": "aa"}, spec={"replicas": 3}))
+    assert rows.child_drifted(row, {"spec": {"replicas": 1}})
+    assert not rows.child_drifted(row, {"spec": {"replicas": 3}})
+
+
+# --- pods --------------------------------------------------------------------------------------------
+
+
+def container(name: str = "engine", *, ready: bool = False, restarts: int = 0, **states) -> Manifest:
+    return {"name": name, "ready": ready, "restartCount": restarts, **states}
+
+
+def pod(*containers: Manifest, phase: str = "Running", conditions=(), **more) -> Manifest:
+    status = {"phase": phase, "conditions": list(conditions), "containerStatuses": list(containers)}
+    labels = {"modelops.dev/service": "chat", "modelops.dev/revision": "aa", **more.pop("labels", {})}
+    spec = {"nodeName": "node-a", "containers": [{"name": "engine", "resources": {}}]}
+    return obj("Pod", labels=labels, spec=more.pop("spec", spec), status=status, **more)
+
+
+READY = {"type": "Ready", "status": "True"}
+LOOP = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
+OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        pytest.param(
+            pod(container(ready=True, state={"running": {}}), conditions=[READY]),
+            {"is_ready": True, "restarts": 0, "pending": "", "last_exit": None},
+            id="ready",
+        ),
+        pytest.param(
+            pod(container(), conditions=[READY], deletionTimestamp="2026-01-05T09:00:00Z"),
+            {"is_ready": True, "is_terminating": True},
+            id="terminating, while it still answers",
+        ),
+        pytest.param(
+            pod(container(restarts=3, state=LOOP, lastState=OOM)),
+            {
+                "is_ready": False,
+                "restarts": 3,
+                "pending": "engine: CrashLoopBackOff back-off 40s",
+                "last_exit": Exit("OOMKilled", 137),
+            },
+            id="crash looping after it ran out of memory",
+        ),
+        pytest.param(
+            pod(container(ready=True, restarts=1, state={"running": {}}, lastState=OOM), conditions=[READY]),
+            {"restarts": 1, "last_exit": None},
+            id="crashed once and is well again",
+        ),
+        pytest.param(
+            pod(container(state={"terminated": {"exitCode": 0, "reason": "Completed"}})),
+            {"last_exit": None},
+            id="ended well",
+        ),
+        pytest.param(
+            pod(
+                phase="Pending",
+                conditions=[
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/2 nodes are available: 2 Insufficient nvidia.com/gpu.",
+                    }
+                ],
+            ),
+            {"pending": "Unschedulable: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu."},
+            id="no node takes it",
+        ),
+        pytest.param(
+            pod(container(state={"waiting": {"reason": "PodInitializing"}}), phase="Pending"),
+            {"pending": ""},
+            id="still waiting for its bytes, which is nothing to tell",
+        ),
+        pytest.param(
+            pod(container(state={"waiting": {"reason": "ErrImagePull", "message": "x" * 900}})),
+            {"pending": ("engine: ErrImagePull " + "x" * 900)[:512]},
+            id="a long story of the kubelet is cut",
+        ),
+        pytest.param(pod(container(), phase="Failed"), {"is_finished": True}, id="evicted"),
+    ],
+)
+def test_how_a_pod_of_ours_does(found, told):
+    row = rows.pod(found)
+    assert {name: getattr(row, name) for name in told} == told
+    assert (row.service, row.revision, row.node) == ("chat", "aa", "node-a")
+
+
+def test_of_a_foreign_pod_only_what_it_takes_is_kept():
+    gpu = {"limits": {"nvidia.com/gpu": "2"}}
+    spec = {"nodeName": "node-a", "containers": [{"name": "train", "resources": gpu}]}
+    found = obj("Pod", spec=spec, status={"phase": "Running", "conditions": [READY]})
+    found["metadata"]["labels"] = {"modelops.dev/service": "chat"}
+    row = rows.pod(found)
+    assert row.use.requests["nvidia.com/gpu"] == 2
+    assert (row.service, row.is_ready) == ("", False)
+
+
+def test_a_pod_that_takes_nothing_planned_is_no_use():
+    spec = {"nodeName": "node-a", "containers": [{"name": "web", "resources": {"requests": {"memory": "1Gi"}}}]}
+    found = obj("Pod", spec=spec, status={"phase": "Running"})
+    assert rows.pod(found).use is None
+
+
+JOB = {"batch.kubernetes.io/job-name": "resolve-chat-1", "modelops.dev/version": "chat-1"}
+
+
+@pytest.mark.parametrize(
+    ("ended", "labels", "words"),
+    [
+        pytest.param({"exitCode": 0, "message": "{}"}, JOB, "{}", id="a Job's pod that ended well"),
+        pytest.param({"exitCode": 1, "message": "{}"}, JOB, "", id="one that failed has nothing to say"),
+        pytest.param({"exitCode": 0, "message": "{}"}, {}, "", id="a serving pod is not asked"),
+    ],
+)
+def test_whose_last_words_are_kept(ended, labels, words):
+    assert rows.pod(pod(container(state={"terminated": ended}), labels=labels)).last_words == words
+
+
+# --- Jobs and nodes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        pytest.param({}, (False, False, "", None), id="running"),
+        pytest.param(
+            {
+                "conditions": [{"type": "Complete", "status": "True"}],
+                "completionTime": "2026-01-05T09:00:00Z",
+            },
+            (True, False, "", "2026-01-05T09:00:00+00:00"),
+            id="complete",
+        ),
+        pytest.param(
+            {
+                "conditions": [
+                    {
+                        "type": "Failed",
+                        "status": "True",
+                        "reason": "DeadlineExceeded",
+                        "message": "too late",
+                        "lastTransitionTime": "2026-01-05T09:30:00Z",
+                    }
+                ]
+            },
+            (False, True, "DeadlineExceeded: too late", "2026-01-05T09:30:00+00:00"),
+            id="failed",
+        ),
+    ],
+)
+def test_how_far_a_job_is(status, told):
+    row = rows.job(obj("Job", labels={"modelops.dev/version": "chat-1"}, status=status))
+    ended = row.ended_at.isoformat() if row.ended_at else None
+    assert (row.is_done, row.is_failed, row.fault, ended) == told
+
+
+def test_a_volume_is_known_by_its_digest_and_claim():
+    spec = {"claimRef": {"namespace": "quickstart", "name": "model-1a"}}
+    row = rows.volume(obj("PersistentVolume", labels={"modelops.dev/digest": "1a"}, spec=spec))
+    assert (row.digest, row.claim_namespace, row.claim) == ("1a", "quickstart", "model-1a")
