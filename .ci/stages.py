@@ -35,7 +35,10 @@ def main() -> int:
         start = time.monotonic()
         stage.code = run(target, totals)
         stage.seconds = time.monotonic() - start
-        print(f"===== {stage.name}: {'passed' if stage.code == 0 else 'FAILED'} after {stage.seconds:.0f} s", flush=True)
+        print(
+            f"===== {stage.name}: {'passed' if stage.code == 0 else 'FAILED'} after {stage.seconds:.0f} s",
+            flush=True,
+        )
         if stage.code:
             break
     print("\nstage                  seconds  result")

@@ -8,8 +8,8 @@ from e2e.engine.work import Job, Machine
 
 _TTFT = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
          2560)  # fmt: skip
-_PER_TOKEN = (.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
-_REQUEST = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
+_REQUEST = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _FINISHES = ("stop", "length", "abort", "error", "repetition")
 _UNCOUNTED = ("/metrics", "/health", "/load", "/ping", "/version")
@@ -78,9 +78,7 @@ class VLLM:
                 ("decode", "request_decode_time_seconds"),
             )
         }
-        self._sizes = {
-            side: histogram(f"request_{side}_tokens", _SIZES) for side in ("prompt", "generation")
-        }
+        self._sizes = {side: histogram(f"request_{side}_tokens", _SIZES) for side in ("prompt", "generation")}
         config = {
             "block_size": str(_BLOCK),
             "cache_dtype": "auto",

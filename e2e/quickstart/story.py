@@ -100,7 +100,16 @@ class Story:
     def load(self) -> Load:
         """Return the users: 20 short requests a second, and 20 long streams at every moment."""
         host, port = self.platform.cluster.gateway_address()
-        return Load(Plan(url=f"http://{host}:{port}", model="chat", host_header=HOST, most_tokens=1800))
+        # Streams are meant to last 30 s, so that they last ten also where a pod with few of them is faster.
+        return Load(
+            Plan(
+                url=f"http://{host}:{port}",
+                model="chat",
+                host_header=HOST,
+                stream_seconds=30,
+                spare_streams=8,
+            )
+        )
 
     def roll_out_second(self) -> None:
         """The author registers the next version, and wants it served."""
@@ -122,7 +131,19 @@ class Story:
             "image": self.platform.image("parts"),
             "custom": {
                 "command": ["python", "-m", "e2e.engine"],
-                "args": "--as llamacpp --host 127.0.0.1 --port 8080 -a chat --metrics".split(),
+                "args": [
+                    "--as",
+                    "llamacpp",
+                    "-m",
+                    "/model/files/chat.gguf",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    "8080",
+                    "-a",
+                    "chat",
+                    "--metrics",
+                ],
             },
             "env": [{"name": "STAND_IN_KNOBS", "value": json.dumps(BAD_KNOBS)}],
         }

@@ -74,7 +74,9 @@ def pod(**labels: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "woken"),
     [
-        pytest.param(model(), {MODEL, VERSION, OTHER, SERVICE, BY_ALIAS, WAITS}, id="a model: all that is its"),
+        pytest.param(
+            model(), {MODEL, VERSION, OTHER, SERVICE, BY_ALIAS, WAITS}, id="a model: all that is its"
+        ),
         pytest.param(version(), {VERSION, MODEL, SERVICE, BY_ALIAS}, id="a version: its model and services"),
         pytest.param(
             version("chat-2"),
@@ -113,9 +115,7 @@ def pod(**labels: str) -> dict[str, Any]:
         ),
         pytest.param(
             {
-                **pod(
-                    **{"batch.kubernetes.io/job-name": "resolve-chat-1-aa", names.VERSION_LABEL: "chat-1"}
-                ),
+                **pod(**{"batch.kubernetes.io/job-name": "resolve-chat-1-aa", names.VERSION_LABEL: "chat-1"}),
                 "spec": {"containers": []},
                 "status": {"phase": "Pending"},
             },
@@ -133,7 +133,9 @@ def pod(**labels: str) -> dict[str, Any]:
             id="a node's report: the versions in its store, and who waits for a place",
         ),
         *(
-            pytest.param({"kind": kind, "metadata": meta("chat-aa", CHILD)}, {SERVICE}, id=f"a {kind}: its service")
+            pytest.param(
+                {"kind": kind, "metadata": meta("chat-aa", CHILD)}, {SERVICE}, id=f"a {kind}: its service"
+            )
             for kind in ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
         ),
         pytest.param(
@@ -186,15 +188,6 @@ def test_a_service_of_a_version_that_is_not_there_is_woken_when_it_comes(cluster
     cluster.keys.clear()
     cluster.put(version("chat-9"))
     assert Key("InferenceService", NAMESPACE, "early") in cluster.keys
-
-
-def test_every_kind_that_is_watched_stands_in_the_table():
-    kinds = {one.resource.kind for one in Cluster().kinds.watched}
-    assert kinds == {
-        "Model", "ModelVersion", "ModelApproval", "RolloutPolicy", "InferenceService", "Deployment", "Service",
-        "PodDisruptionBudget", "NetworkPolicy", "HTTPRoute", "Job", "PersistentVolume", "PersistentVolumeClaim",
-        "Pod", "Node", "Namespace", "ModelNode",
-    }  # fmt: skip
 
 
 def test_nothing_is_woken_by_an_object_that_names_nobody(cluster):

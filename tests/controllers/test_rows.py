@@ -23,7 +23,9 @@ def obj(kind: str, *, labels=None, spec=None, status=None, **meta) -> Manifest:
 # --- routes ------------------------------------------------------------------------------------------
 
 
-def condition(type_: str, status: str = "True", *, reason: str = "", message: str = "", seen: int = 3) -> Manifest:
+def condition(
+    type_: str, status: str = "True", *, reason: str = "", message: str = "", seen: int = 3
+) -> Manifest:
     return {"type": type_, "status": status, "reason": reason, "message": message, "observedGeneration": seen}
 
 
@@ -32,7 +34,9 @@ GOOD = (condition("Accepted"), condition("ResolvedRefs"))
 
 def route(*conditions: Manifest, parent: Manifest = PARENT) -> Manifest:
     backends = [{"name": "chat-1", "weight": 80}, {"name": "chat-2", "weight": 20}]
-    parents = [{"parentRef": parent, "conditions": list(conditions)}] if conditions or parent != PARENT else []
+    parents = (
+        [{"parentRef": parent, "conditions": list(conditions)}] if conditions or parent != PARENT else []
+    )
     return obj(
         "HTTPRoute",
         labels={"modelops.dev/service": "chat"},
@@ -223,7 +227,10 @@ def test_of_a_foreign_pod_only_what_it_takes_is_kept():
 
 
 def test_a_pod_that_takes_nothing_planned_is_no_use():
-    spec = {"nodeName": "node-a", "containers": [{"name": "web", "resources": {"requests": {"memory": "1Gi"}}}]}
+    spec = {
+        "nodeName": "node-a",
+        "containers": [{"name": "web", "resources": {"requests": {"memory": "1Gi"}}}],
+    }
     found = obj("Pod", spec=spec, status={"phase": "Running"})
     assert rows.pod(found).use is None
 

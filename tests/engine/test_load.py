@@ -54,7 +54,9 @@ def test_the_body_of_a_fault_is_kept_short():
     ]
 
 
-@pytest.mark.parametrize("url", ["http://8.8.8.8:80", "http://example.org", "127.0.0.1:80", "ftp://127.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["http://8.8.8.8:80", "http://example.org", "127.0.0.1:80", "ftp://127.0.0.1"]
+)
 def test_only_near_addresses_are_loaded(url):
     with pytest.raises(ValueError, match="loopback or private"):
         Plan(url=url, model="m")

@@ -127,7 +127,9 @@ READY = Evidence(
     [
         pytest.param(READY, None, id="all is well"),
         pytest.param(replace(READY, unresolved=Reason("Resolving", "x")), "Resolving", id="not pinned"),
-        pytest.param(replace(READY, unverified=Reason("NotFetched", "x")), "NotFetched", id="bytes not proven"),
+        pytest.param(
+            replace(READY, unverified=Reason("NotFetched", "x")), "NotFetched", id="bytes not proven"
+        ),
         pytest.param(replace(READY, lifecycle="Archived"), "VersionArchived", id="archived"),
         pytest.param(replace(READY, lifecycle="Deprecated"), None, id="deprecated still runs"),
         pytest.param(replace(READY, format="pickle"), "FormatNotAllowed", id="format not allowed"),
@@ -166,7 +168,11 @@ RECORD = Record("uid", "2026-01-05T08:00:00Z", "ab" * 32)
 def test_a_countersignature_covers_the_whole_record():
     signature = mac(KEYS["k1"], RECORD)
     assert is_countersigned(KEYS, RECORD, "k1", signature)
-    for other in (replace(RECORD, uid="x"), replace(RECORD, created_at="x"), replace(RECORD, spec_sha256="x")):
+    for other in (
+        replace(RECORD, uid="x"),
+        replace(RECORD, created_at="x"),
+        replace(RECORD, spec_sha256="x"),
+    ):
         assert not is_countersigned(KEYS, other, "k1", signature)
     assert not is_countersigned(KEYS, RECORD, "k2", signature)
     assert not is_countersigned(KEYS, RECORD, "k1", "")
@@ -179,7 +185,9 @@ def test_a_countersignature_covers_the_whole_record():
         pytest.param(GateState(NOW - MARGIN), "GateNotEnforced", id="made within the margin"),
         pytest.param(GateState(), "GateNotProven", id="gate never tested"),
         pytest.param(
-            GateState(NOW - timedelta(days=1), Reason("GateNotEnforced", "x")), "GateNotEnforced", id="gate broken"
+            GateState(NOW - timedelta(days=1), Reason("GateNotEnforced", "x")),
+            "GateNotEnforced",
+            id="gate broken",
         ),
     ],
 )

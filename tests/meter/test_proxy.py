@@ -132,9 +132,7 @@ def test_a_request_body_is_passed_on_before_it_ends():
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.booleans(), st.binary(max_size=3000)
-)
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.booleans(), st.binary(max_size=3000))
 def test_bytes_are_the_same_with_and_without_the_meter(parts, is_stream, sent):
     async def story() -> None:
         got = b""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelops.plan import Reason
 from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance, run_id
-from modelops.rollouts.state import Acted, Phase, Revision, Rollout, from_status, to_status
+from modelops.rollouts.state import Acted, Pause, Phase, Revision, Rollout, from_status, to_status
 from modelops.rollouts.traffic import candidate_replicas, weights
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -68,6 +68,7 @@ class World:
                 max(by_hash, key=lambda h: by_hash[h], default=""),
             ),
             hold=self.hold,
+            desired_hold=None if self.waits else self.hold,
             waits_for_capacity=self.waits,
             judgement=self._judgement(),
             action=self.action,
@@ -245,8 +246,10 @@ def test_a_weight_waits_for_the_gateway():
     assert (world.state.weight, world.state.accepted) == (50, 20)
     world.verdict = "Promote"
     world.run(300)
-    assert world.state.phase is Phase.PROGRESSING
+    assert world.state.paused_for == {Pause.ROUTE_NOT_ACCEPTED}
     assert world.weights == [0, 20]
+    world.gateway_answers = True
+    world.until(Phase.PROMOTING)
 
 
 def test_unready_candidate_pods_get_nothing():
@@ -254,6 +257,13 @@ def test_unready_candidate_pods_get_nothing():
     world.candidate_comes_up = False
     world.look()
     assert dict(world.routed)[V2.hash] == 0
+
+
+def test_a_candidate_that_lost_its_pods_is_not_the_gateways_fault():
+    world = pushed()
+    world.candidate_comes_up = False
+    world.run(300)
+    assert world.state.phase is Phase.PROGRESSING
 
 
 def test_a_closed_gate_holds_the_candidate_without_pods():
@@ -266,6 +276,33 @@ def test_a_closed_gate_holds_the_candidate_without_pods():
     assert world.routed == ((V1.hash, 100),)
     world.hold = None
     world.until(Phase.PROGRESSING)
+
+
+def test_waiting_for_people_is_no_missed_deadline():
+    world = served()
+    world.rules = replace(RULES, progress_deadline=timedelta(seconds=60))
+    world.hold = Reason("ApprovalMissing", "chat-2: needs 1 approval")
+    world.desired = V2
+    world.run(600)
+    assert world.state.phase is Phase.AWAITING_APPROVAL
+    world.hold = None
+    world.until(Phase.PROGRESSING)
+
+
+def test_a_newer_version_without_approval_never_starts_in_the_place_of_the_older_one():
+    world = served()
+    world.desired = V2
+    world.until(Phase.STARTING)
+    world.desired, world.hold = V3, Reason("ApprovalMissing", "chat-3: needs 1 approval")
+    world.look()
+    assert (world.state.phase, world.state.candidate) == (Phase.AWAITING_APPROVAL, V3)
+
+
+def test_a_gate_that_closes_before_the_first_request_takes_the_candidate_back():
+    world = World().until(Phase.STARTING)
+    world.hold = Reason("Revoked", "chat-1: revoked")
+    world.run(60)
+    assert (world.state.phase, world.state.stable) == (Phase.AWAITING_APPROVAL, None)
 
 
 def test_a_gate_that_closes_in_mid_run_pauses_and_never_raises():
@@ -367,6 +404,24 @@ def test_a_waiting_step_ends_with_a_persons_resume():
     assert world.state.weight == 50
 
 
+def test_a_run_without_a_decision_goes_on_when_a_person_says_so():
+    world = pushed()
+    world.verdict, world.reason = "Inconclusive", "MaxDuration"
+    world.until(Phase.PAUSED).run(60)
+    world.action = Acted("Resume", world.state.run_id)
+    world.run(60)
+    assert world.state.phase is Phase.PROGRESSING
+
+
+def test_nobody_promotes_past_a_closed_gate():
+    world = pushed()
+    world.hold = Reason("Revoked", "chat-2: revoked")
+    world.action = Acted("Promote", world.state.run_id)
+    world.run(60)
+    assert world.state.phase is Phase.PAUSED
+    assert world.state.stable == V1
+
+
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PROGRESSING, Phase.PROMOTING])
 def test_a_person_aborts_in_every_phase(phase):
     world = served()
@@ -381,6 +436,47 @@ def test_a_person_aborts_in_every_phase(phase):
     world.gateway_answers = True
     world.until(Phase.ROLLED_BACK)
     assert world.state.stable == V1
+
+
+def test_traffic_must_have_left_for_certain_before_pods_go():
+    """A gateway that has not answered for the last write may still send to the candidate."""
+    world = pushed()
+    seen = replace(world.seen(), desired=V1, route=Route(None))
+    state = advance(world.state, seen, NOW).state
+    for minutes in range(1, 100):
+        state = advance(state, seen, NOW + timedelta(minutes=minutes)).state
+    assert (state.phase, state.candidate) == (Phase.REVERTING, V2)
+    accepted = replace(seen, route=Route(0, V1.hash))
+    assert advance(state, accepted, NOW + timedelta(hours=2)).state.candidate is None
+
+
+def test_a_policy_that_loses_steps_in_mid_run_promotes_nothing_without_a_certificate():
+    world = pushed().run(60)
+    assert world.state.step == 1
+    world.rules = replace(RULES, steps=(20,))
+    world.run(300)
+    assert world.state.phase is Phase.PROGRESSING
+    world.verdict = "Promote"
+    world.until(Phase.PROMOTING)
+
+
+def test_a_rejected_version_does_not_take_over_from_a_broken_stable():
+    world = pushed()
+    world.verdict = "Rollback"
+    world.look()
+    assert world.state.phase is Phase.ROLLING_BACK
+    world.stable_ready = 0
+    world.run(5)
+    assert world.state.stable == V1
+
+
+def test_a_newer_version_ends_the_time_that_the_old_one_is_kept_warm():
+    world = pushed().run(90)
+    world.verdict = "Promote"
+    world.until(Phase.BAKING)
+    world.desired = V3
+    world.look()
+    assert (world.state.candidate, world.state.previous) == (V3, None)
 
 
 def test_a_broken_stable_gives_way_to_a_ready_candidate():

@@ -328,7 +328,8 @@ class Ledger:
                 if shape != self.frozen.latency[metric]
             },
             "accounts": [
-                {"metric": metric, "index": index, **account.to_status()}
+                # A null would be pruned by the API server on its way.
+                {"metric": metric, **({} if index is None else {"index": index}), **account.to_status()}
                 for (metric, index), account in self.accounts().items()
             ],
         }
@@ -344,7 +345,7 @@ class Ledger:
         for metric, shape in carry["grown"].items():
             self.latency[metric] = Latency.from_status(shape)
             self._cut(metric)
-        known = {(one["metric"], one["index"]): Account.from_status(one) for one in carry["accounts"]}
+        known = {(one["metric"], one.get("index")): Account.from_status(one) for one in carry["accounts"]}
         self.errors = known[(ERRORS, None)]
         for metric, pairs in self.cuts.items():
             self.cuts[metric] = [(cut, known.get((metric, cut.index), account)) for cut, account in pairs]

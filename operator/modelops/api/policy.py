@@ -450,7 +450,9 @@ class Analysis(Spec):
     """What to do at maxDuration; only Pause is supported yet.  Absent: Pause."""
     min_requests: Annotated[
         int | None,
-        Refused("deciding without proof is not supported yet; leave minRequests out, and let a person decide"),
+        Refused(
+            "deciding without proof is not supported yet; leave minRequests out, and let a person decide"
+        ),
     ] = None
     """Requests of the candidate before onInconclusive may decide; not supported yet."""
     retain: Annotated[

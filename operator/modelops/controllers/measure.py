@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelops.analysis import queries, samples
-from modelops.analysis.frozen import HISTORY_WINDOWS, History
-from modelops.analysis.samples import PodSeries, Scrapes
+from modelops.analysis.frozen import HISTORY_WINDOWS, Frozen, History
+from modelops.analysis.samples import Bounds, PodSeries, Scrapes
 from modelops.clients.errors import Invalid, Unavailable
 from modelops.clients.prometheus import Prometheus
 from modelops.controllers.rows import loaded
@@ -47,6 +47,8 @@ class Run:
     """How many windows are over."""
     queries: Queries
     needs_history: bool
+    bounds: Mapping[str, Bounds]
+    """Buckets by metric, once they are frozen."""
 
     @property
     def step(self) -> float:
@@ -125,6 +127,7 @@ class Measuring:
             until=end,
             window=run.window,
             step=run.step,
+            bounds=run.bounds,
         )
         return Measured(run.run_id, windows, await self._history(run, names, selector))
 
@@ -187,6 +190,7 @@ def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
         closed=closed,
         queries=_queries(status, state),
         needs_history=not state.frozen,
+        bounds=Frozen.from_status(state.frozen).bounds if state.frozen else {},
     )
 
 

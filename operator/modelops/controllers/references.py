@@ -95,6 +95,9 @@ def of_service(row: Row, store: Store) -> Iterable[Key]:
     policy = (obj["spec"].get("rolloutPolicyRef") or {}).get("name")
     if policy:
         yield Key("RolloutPolicy", row.namespace, policy)
+    else:  # one of them may be the default
+        policies = store.rows("RolloutPolicy", row.namespace)
+        yield from (Key("RolloutPolicy", found.namespace, found.name) for found in policies)
 
 
 def of_version(row: Row, store: Store) -> Iterable[Key]:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from modelops.api.meta import Malformed
 from modelops.api.model import Model
-from modelops.api.names import API_VERSION
+from modelops.api.names import API_VERSION, DEFAULT_POLICY
 from modelops.api.policy import RolloutPolicy
 from modelops.api.version import ModelVersion
 from modelops.clients.kinds import Resource, resource_of
@@ -197,8 +197,13 @@ class Policies:
             parsed.spec.in_force()
         except Malformed as error:
             fault = str(error)
-        named = store.find("InferenceService", references.BY_POLICY, f"{key.namespace}/{key.name}")
-        return PolicySnapshot(parsed, obj.get("status") or {}, fault, len(named))
+        is_default = parsed.metadata.labels.get(DEFAULT_POLICY) == "true"
+        names = (key.name, "") if is_default else (key.name,)
+        users = sum(
+            len(store.find("InferenceService", references.BY_POLICY, f"{key.namespace}/{name}"))
+            for name in names
+        )
+        return PolicySnapshot(parsed, obj.get("status") or {}, fault, users)
 
     def plan(self, seen: PolicySnapshot, now: datetime) -> Plan:
         return policy.plan(seen, now)

@@ -133,6 +133,8 @@ class ChildStored(Row):
     revision: str
     replicas: int = -1
     """Wanted pods of a Deployment; -1 for other kinds."""
+    role: str = ""
+    version: str = ""
 
 
 def child(obj: Manifest) -> ChildStored:
@@ -142,6 +144,8 @@ def child(obj: Manifest) -> ChildStored:
         service=labels.get(names.SERVICE, ""),
         revision=labels.get(names.REVISION, ""),
         replicas=(obj.get("spec") or {}).get("replicas", -1) if obj.get("kind") == "Deployment" else -1,
+        role=labels.get(names.ROLE, ""),
+        version=labels.get(names.VERSION_LABEL, ""),
     )
 
 

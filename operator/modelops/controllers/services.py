@@ -278,7 +278,7 @@ def _children(store: Store, uid: str) -> Iterable[ChildRow]:
     for api_version, kind in CHILD_KINDS:
         for row in store.owned(kind, uid):
             if isinstance(row, rows.ChildStored) and row.revision:
-                yield ChildRow(kind, api_version, row.name, row.uid, row.revision)
+                yield ChildRow(kind, api_version, row.name, row.uid, row.revision, row.role, row.version)
 
 
 def _route(store: Store, key: Key) -> RouteRow | None:

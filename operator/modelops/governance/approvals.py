@@ -99,8 +99,7 @@ def _refusal(question: Question, approvals: Sequence[Approval]) -> Reason | None
         if approval.decision == "Revoke":
             return Reason(
                 "Revoked",
-                f"{question.version}: {approval.approver} revoked it ({approval.name}); "
-                "use another version",
+                f"{question.version}: {approval.approver} revoked it ({approval.name}); use another version",
             )
         if approval.decision == "Reject" and question.environment in approval.environments:
             return Reason(
@@ -150,8 +149,7 @@ def _ignores(question: Question, approval: Approval, now: datetime) -> Reason | 
     if question.requirement.separation_of_duties and approval.approver in question.authors:
         return Reason(
             "OwnVersion",
-            f"{what}: needs somebody other than the author, found {approval.approver}; "
-            "ask a second person",
+            f"{what}: needs somebody other than the author, found {approval.approver}; ask a second person",
         )
     return None
 

@@ -38,9 +38,7 @@ class Record:
 
 def mac(key: bytes, record: Record) -> str:
     """Return the hex HMAC-SHA256 of the record under the gate's key."""
-    text = (
-        f'{{"creationTimestamp":"{record.created_at}","spec":"{record.spec_sha256}","uid":"{record.uid}"}}'
-    )
+    text = f'{{"creationTimestamp":"{record.created_at}","spec":"{record.spec_sha256}","uid":"{record.uid}"}}'
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 

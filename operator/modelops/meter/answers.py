@@ -213,9 +213,7 @@ class _Stream:
     def tokens(self) -> tuple[int, int]:
         """Return prompt and generated tokens: the engine's usage, else its timings, else the events."""
         prompt = self._usage.get("prompt", self._timings.get("prompt", 0))
-        generation = self._usage.get(
-            "generation", self._timings.get("generation", self._events_with_content)
-        )
+        generation = self._usage.get("generation", self._timings.get("generation", self._events_with_content))
         return prompt, generation
 
     def seconds_per_token(self, generation_tokens: int) -> float | None:

@@ -4,15 +4,18 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
+from modelops.api.version import Lifecycle
 from modelops.plan import Claim, Plan, conditions
 from modelops.registry.snapshot import ModelSnapshot
+
+IN_USE = (None, Lifecycle.ACTIVE, Lifecycle.DEPRECATED)
 
 
 def plan(seen: ModelSnapshot, now: datetime) -> Plan:
     """Return the status of the model; a Model has no children."""
     versions = sorted(seen.versions, key=lambda v: (v.metadata.creation_timestamp or now, v.name))
     phases = Counter(v.status.phase or "Resolving" for v in versions if v.status)
-    approved = [v.name for v in versions if v.name in seen.approved]
+    approved = [v.name for v in versions if v.name in seen.approved and v.spec.lifecycle in IN_USE]
     known = {v.name for v in versions}
     aliases = seen.model.spec.aliases or {}
     dangling = sorted(alias for alias, version in aliases.items() if version not in known)

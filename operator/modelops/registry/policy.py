@@ -14,8 +14,10 @@ def plan(seen: PolicySnapshot, now: datetime) -> Plan:
     else:
         ready = Claim("Ready", True, "Ready", f"{name}: can be used")
     generation = seen.policy.metadata.generation
+    steps = [] if seen.fault else list(seen.policy.spec.in_force().steps)
     return Plan(
         status={
+            **({"steps": steps} if steps else {}),
             "observedGeneration": generation,
             "strategy": str(seen.policy.spec.strategy or "Canary"),
             "usedByCount": seen.users,

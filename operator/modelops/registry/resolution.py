@@ -1,17 +1,23 @@
 """The Job that pins a version to its bytes: what it is asked, and what its last words mean."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelops.api import names
+from modelops.api import version as api
+from modelops.api.model import Format
 from modelops.artifacts.canonical import canonical
 from modelops.plan import Manifest, Reason
 
 TOKEN_MOUNT = "/var/run/modelops/token"
 LONGEST_MESSAGE_BYTES = 4096
 DEADLINE_SECONDS = 1800
+_CODE = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+_COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Resolved:
     files: int
     bytes: int
     facts: Mapping[str, Any]
-    """Fields of ``status.resolved`` in camelCase."""
+    """Fields of ``status.resolved`` in camelCase, and no others."""
 
 
 def job(
@@ -49,7 +55,9 @@ def job(
         env.append({"name": "HF_TOKEN_PATH", "value": f"{TOKEN_MOUNT}/token"})
         mounts.append({"name": "token", "mountPath": TOKEN_MOUNT, "readOnly": True})
         items = [{"key": "token", "path": "token"}]
-        volumes.append({"name": "token", "secret": {"secretName": secret, "items": items, "defaultMode": 0o440}})
+        volumes.append(
+            {"name": "token", "secret": {"secretName": secret, "items": items, "defaultMode": 0o440}}
+        )
     container = {
         "name": "resolve",
         "image": image,
@@ -113,17 +121,15 @@ def read(message: str) -> Resolved | Reason | None:
 
     The message is untrusted: anything oversized, cut, malformed or of an unknown kind is no answer.
     """
-    if not message or len(message.encode()) > LONGEST_MESSAGE_BYTES:
-        return None
     try:
+        if not 0 < len(message.encode()) <= LONGEST_MESSAGE_BYTES:
+            return None
         said = json.loads(message)
-    except ValueError:
-        return None
-    if not isinstance(said, dict) or said.get("v") != 1:
-        return None
-    try:
+        if not isinstance(said, dict) or said.get("v") != 1:
+            return None
+        canonical(said)  # no floats, no numbers that the server cannot store, no broken text
         return _parse(said)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -131,17 +137,46 @@ def _parse(said: Mapping[str, Any]) -> Resolved | Reason | None:
     match said.get("verdict"):
         case "Refused":
             reason = said["reason"]
-            return Reason(_text(reason["code"], 63), _text(reason["message"], 1024))
+            return Reason(_matching(_CODE, reason["code"]), _text(reason["message"], 1024))
         case "Resolved":
-            digest = _text(said["artifactDigest"], 71)
-            names.store_folder(digest)
-            facts = said["facts"]
-            if not isinstance(facts, dict):
-                return None
-            revision = _text(said["revision"], 128)
-            return Resolved(revision, digest, int(said["files"]), int(said["bytes"]), facts)
+            return Resolved(
+                _matching(_COMMIT, said["revision"]),
+                _matching(_DIGEST, said["artifactDigest"]),
+                _count(said["files"]),
+                _count(said["bytes"]),
+                _facts(said["facts"]),
+            )
         case _:
             return None
+
+
+def _facts(said: Any) -> Mapping[str, Any]:
+    """Return the facts in the shape of ``status.resolved``; fields that it does not have are left out.
+
+    Raises:
+        ValueError: a field has another type, or is longer than the status takes.
+    """
+    if not isinstance(said, dict):
+        raise ValueError("wanted an object")
+    known = {str(item) for item in Format}
+    other = "format" in said and said["format"] not in known
+    facts = api.Resolved.model_validate({**said, "format": Format.OTHER} if other else dict(said)).to_wire()
+    for value in (*facts.values(), *facts.get("provenance", {}).values()):
+        if isinstance(value, str):
+            _text(value, 2048)
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _matching(pattern: re.Pattern[str], value: Any) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"wanted {pattern.pattern}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("wanted a whole number from 0 on")
+    return value
 
 
 def _text(value: Any, longest: int) -> str:

@@ -12,17 +12,19 @@ from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Approval
 from modelops.governance.countersign import GateState
 from modelops.governance.requirements import Requirement
+from modelops.plan import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A resolve Job and the last words of its newest ended pod."""
+    """A resolve Job and the last words of its pod that ended well."""
 
     name: str
     uid: str
     is_done: bool = False
     is_failed: bool = False
     message: str = ""
+    """Empty: nothing was said, or the pod is not seen yet."""
     fault: str = ""
     """What the kubelet or the Job controller says is wrong, if anything."""
     ended_at: datetime | None = None
@@ -71,6 +73,8 @@ class VersionSnapshot:
     pull_policy: str = "IfNotPresent"
     allowed_hosts: tuple[str, ...] = ()
     default_endpoint: str = "https://huggingface.co"
+    refused: Reason | None = None
+    """What the server said no to when the last plan was carried out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelops.api.quantities import readable_bytes
+from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Answer, Question, answer
 from modelops.plan import Claim, Manifest, Plan, Reason, Ref, conditions
 from modelops.registry import resolution
 from modelops.registry.snapshot import CacheRow, VersionSnapshot
 
 RETRY = timedelta(minutes=1)
+SILENCE = timedelta(minutes=1)
+"""How long the pod of a complete Job may stay unseen before its words count as lost."""
 MOST_USERS = 100
 
 
@@ -26,11 +29,8 @@ def plan(seen: VersionSnapshot, now: datetime) -> Plan:
     reason = step.known if isinstance(step.known, Reason) else None
     answered = _answer(seen, pinned, now)
     status = _status(seen, pinned, reason, answered, now)
-    after = RETRY if reason is not None and reason.code == "ResolveFailed" else None
-    if answered.until is not None:
-        expiry = answered.until - now
-        after = min(after, expiry) if after else expiry
-    return Plan(status, step.apply, step.delete, (), after)
+    ends = [end for end in (step.until, answered.until) if end is not None]
+    return Plan(status, step.apply, step.delete, (), min(ends) - now if ends else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Resolving:
     known: resolution.Resolved | Reason
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
+    until: datetime | None = None
+    """When to look again; None: when something changes."""
 
 
 def _pinned(seen: VersionSnapshot) -> Resolving | None:
@@ -66,7 +68,8 @@ def _refused(seen: VersionSnapshot) -> Resolving | None:
             "HostNotAllowed",
             f"{seen.version.name}: needs a host of sources.allowedHosts, found {host or endpoint}; "
             "ask an administrator to allow it",
-        )
+        ),
+        delete=(_job_ref(seen),) if seen.job else (),
     )
 
 
@@ -87,21 +90,45 @@ def _resolve(seen: VersionSnapshot, now: datetime) -> Resolving:
         pull_policy=seen.pull_policy,
     )
     row = seen.job
-    if row is None or not (row.is_done or row.is_failed):
-        fault = f": {row.fault}" if row and row.fault else ""
-        waiting = Reason("Resolving", f"{version.name}: its source is being pinned to a commit{fault}")
-        return Resolving(waiting, apply=(job,))
+    if row is None:
+        return Resolving(seen.refused or _waiting(seen), apply=(job,))
+    if not (row.is_done or row.is_failed):
+        return Resolving(_waiting(seen))  # never applied again: the server refuses to change a Job
     said = resolution.read(row.message) if row.is_done else None
     if said is not None:
-        return Resolving(said)
+        return Resolving(_of_wanted_format(seen, said))
+    if row.is_done and not row.message and row.ended_at is not None and now - row.ended_at < SILENCE:
+        return Resolving(_waiting(seen), until=row.ended_at + SILENCE)  # its pod may not be seen yet
     why = row.fault or "its last words could not be read"
     failed = Reason(
         "ResolveFailed",
         f"{version.name}: needs its source pinned to a commit, the Job {row.name} failed ({why}); "
         "it is tried again",
     )
-    is_due = row.ended_at is None or now - row.ended_at >= RETRY
-    return Resolving(failed, delete=(_job_ref(seen),) if is_due else ())
+    due = (row.ended_at or now - RETRY) + RETRY
+    if now < due:
+        return Resolving(failed, until=due)
+    return Resolving(failed, delete=(_job_ref(seen),))
+
+
+def _waiting(seen: VersionSnapshot) -> Reason:
+    fault = f": {seen.job.fault}" if seen.job and seen.job.fault else ""
+    return Reason("Resolving", f"{seen.version.name}: its source is being pinned to a commit{fault}")
+
+
+def _of_wanted_format(
+    seen: VersionSnapshot, said: resolution.Resolved | Reason
+) -> resolution.Resolved | Reason:
+    """Return what the Job said, or that the files are not stored the way the author wants."""
+    wanted = seen.version.spec.format
+    if isinstance(said, Reason) or wanted is None or said.facts.get("format") == wanted:
+        return said
+    found = said.facts.get("format", "an unknown one")
+    return Reason(
+        "OtherFormat",
+        f"{seen.version.name}: needs {wanted} by spec.format, found {found}; "
+        "create a version that names its format or none",
+    )
 
 
 def _job_ref(seen: VersionSnapshot) -> Ref:
@@ -112,6 +139,8 @@ def _job_ref(seen: VersionSnapshot) -> Ref:
 def _answer(seen: VersionSnapshot, pinned: resolution.Resolved | None, now: datetime) -> Answer:
     if pinned is None:
         return Answer((), (), Reason("NotResolved", f"{seen.version.name}: its bytes are not known yet"))
+    if seen.model is None:
+        return Answer((), (), model_not_found(seen.version))
     question = Question(
         seen.version.spec.model_ref,
         seen.version.name,
@@ -122,6 +151,15 @@ def _answer(seen: VersionSnapshot, pinned: resolution.Resolved | None, now: date
         seen.requirement,
     )
     return answer(question, seen.approvals, now)
+
+
+def model_not_found(version: ModelVersion) -> Reason:
+    """Return why a version without its Model runs nowhere: nobody says what must be true before."""
+    name = version.spec.model_ref
+    return Reason(
+        "ModelNotFound",
+        f"{version.name}: needs Model {name} in namespace {version.namespace}, found none; create it",
+    )
 
 
 def _status(
@@ -177,7 +215,8 @@ def _approval(seen: VersionSnapshot, answered: Answer) -> dict[str, Any]:
         "reason": hold.code if hold else "QuorumReached",
         "message": hold.message if hold else _granted(seen, answered),
         "ignored": [
-            {"name": i.approval, "reason": i.reason.code, "message": i.reason.message} for i in answered.ignored
+            {"name": i.approval, "reason": i.reason.code, "message": i.reason.message}
+            for i in answered.ignored
         ][-10:],
     }
     if answered.until is not None:
@@ -216,7 +255,7 @@ def _claims(
     name = seen.version.name
     if pinned is None:
         reason = refusal or Reason("Resolving", f"{name}: its source is being pinned to a commit")
-        known = None if reason.code in ("Resolving", "ResolveFailed") else False
+        known = None if refusal is seen.refused or reason.code in ("Resolving", "ResolveFailed") else False
         resolved = Claim("Resolved", known, reason.code, reason.message)
     else:
         message = f"{name}: pinned to {pinned.revision}, {pinned.files} files, {pinned.bytes} bytes"
@@ -253,7 +292,7 @@ def _verified(seen: VersionSnapshot, pinned: resolution.Resolved | None) -> Clai
     if proven:
         message = f"{name}: every byte was hashed on {', '.join(proven)} and gives {pinned.artifact_digest}"
         return Claim("IntegrityVerified", True, "Verified", message)
-    if seen.status.get("integrity", {}).get("verified"):
+    if _was_verified(seen):
         return Claim("IntegrityVerified", True, "Verified", f"{name}: every byte was hashed before")
     failed = next((row for row in seen.cache if row.phase == "Failed"), None)
     if failed is not None:
@@ -261,6 +300,13 @@ def _verified(seen: VersionSnapshot, pinned: resolution.Resolved | None) -> Clai
     where = ", ".join(seen.wanted_on)
     doing = f"is fetched on {where}" if where else "waits for a service that places it on a node"
     return Claim("IntegrityVerified", None, "NotFetched", f"{name}: {doing}; its bytes are not proven yet")
+
+
+def _was_verified(seen: VersionSnapshot) -> bool:
+    """Return whether the bytes were proven before: a node that lets them go takes nothing back."""
+    return any(
+        c["type"] == "IntegrityVerified" and c["status"] == "True" for c in seen.status.get("conditions", ())
+    )
 
 
 def _phase(seen: VersionSnapshot, claims: Sequence[Claim]) -> str:
@@ -281,5 +327,3 @@ def _phase(seen: VersionSnapshot, claims: Sequence[Claim]) -> str:
     if approved.holds is not True:
         return "PendingApproval"
     return "Approved" if verified.holds else "Verifying"
-
-

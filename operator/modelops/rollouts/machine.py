@@ -12,6 +12,8 @@ from modelops.rollouts.traffic import candidate_replicas
 HOLD_AT = 4.0
 STEP_BACK_AT = 20.0
 KEEP_REJECTED = 10
+LONGEST_REASON = 1024
+"""Letters of a rejection's sentence that status keeps."""
 SELF_ENDING = frozenset(
     {
         Pause.NO_DATA,
@@ -121,6 +123,8 @@ class Seen:
     """What the gates or the placement say against the candidate."""
     waits_for_capacity: bool = False
     """Whether *hold* is about room on nodes, which is not the version's fault."""
+    desired_hold: Reason | None = None
+    """What speaks against starting *desired*; room on nodes never does."""
     judgement: Judgement | None = None
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None
@@ -160,23 +164,33 @@ def run_id(revision: Revision, attempt: int) -> str:
 def _observed(state: Rollout, seen: Seen, now: datetime) -> Rollout:
     """Record what was seen: the accepted weight, readiness and its clocks."""
     accepted = seen.route.candidate_weight
-    step_at = state.step_at
-    if state.phase is Phase.PROGRESSING or state.phase is Phase.PAUSED:
+    step_at, unaccepted_at = state.step_at, None
+    if state.phase in (Phase.PROGRESSING, Phase.PAUSED):
         if accepted == state.weight and state.weight > 0:
             step_at = step_at or now
-    ready_at, unready_at = state.ready_at, state.unready_at
-    if state.candidate is not None and seen.candidate.wanted > 0:
-        if seen.candidate.ready >= seen.candidate.wanted:
-            ready_at, unready_at = ready_at or now, None
-        elif not seen.waits_for_capacity:
-            unready_at = unready_at or now
-        else:
-            unready_at = None
-        if state.phase is Phase.STARTING and seen.candidate.ready < seen.candidate.wanted:
-            ready_at = None
+        elif accepted != state.weight and seen.candidate.ready > 0:
+            unaccepted_at = state.unaccepted_at or now
+    ready_at, unready_at = _readiness(state, seen, now)
     return replace(
-        state, accepted=accepted, step_at=step_at, ready_at=ready_at, unready_at=unready_at
+        state,
+        accepted=accepted,
+        step_at=step_at,
+        ready_at=ready_at,
+        unready_at=unready_at,
+        unaccepted_at=unaccepted_at,
     )
+
+
+def _readiness(state: Rollout, seen: Seen, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return since when the candidate is ready in this run, and since when it lacks pods it could have."""
+    if state.candidate is None or seen.candidate.wanted <= 0:
+        return state.ready_at, state.unready_at
+    if state.phase is Phase.AWAITING_APPROVAL:
+        return None, None  # nobody's time runs while people decide
+    if seen.candidate.ready >= seen.candidate.wanted:
+        return state.ready_at or now, None
+    ready_at = None if state.phase is Phase.STARTING else state.ready_at
+    return ready_at, None if seen.waits_for_capacity else state.unready_at or now
 
 
 # --- moves, in order of priority ---------------------------------------------------------------------
@@ -198,11 +212,13 @@ def _act(state: Rollout, seen: Seen, now: datetime) -> Step | None:
         case "Pause":
             return _pause(state, Pause.USER, f"{seen.service}: paused by a person", now)
         case "Resume":
+            overruled = state.is_overruled or Pause.INCONCLUSIVE in state.paused_for
             paused = state.paused_for - {Pause.USER, Pause.STEP, Pause.INCONCLUSIVE}
-            return Step(_resumed(replace(state, paused_for=paused, resumed=state.step), now))
+            state = replace(state, paused_for=paused, resumed=state.step, is_overruled=overruled)
+            return Step(_resumed(state, now))
         case "Promote":
-            if seen.candidate.ready == 0:
-                return None
+            if seen.candidate.ready == 0 or seen.hold is not None:
+                return None  # nobody promotes past a closed gate
             return _promote(state, "PromotedByPerson", f"{seen.service}: promoted by a person", now)
         case _:
             return Step(state)
@@ -226,6 +242,8 @@ def _first(state: Rollout, seen: Seen, now: datetime) -> Step | None:
         return None
     candidate = state.candidate
     if candidate is None or seen.desired is None or candidate.hash != seen.desired.hash:
+        return None
+    if seen.hold is not None or rejects(state, candidate.hash):
         return None
     if seen.candidate.ready == 0 or not _is_settled(state, seen, now):
         return None
@@ -304,8 +322,8 @@ def _unwind(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     """Finish what leads away from the candidate: traffic first and accepted, pods after."""
     if state.phase not in (Phase.ROLLING_BACK, Phase.REVERTING, Phase.SUPERSEDING):
         return None
-    if state.accepted:
-        return None
+    if state.accepted != 0:
+        return None  # None: the gateway has not answered, so traffic may still go there
     rules = seen.rules or NO_POLICY
     if state.phase is Phase.ROLLING_BACK:
         if _left(state.phase_at, rules.abort_scale_down_delay, now) > timedelta(0):
@@ -346,17 +364,17 @@ def _admit(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     """Wait for approval without pods; start when the gates open."""
     if state.candidate is None:
         return None
-    blocked = seen.hold is not None and not seen.waits_for_capacity
-    if state.phase is Phase.STARTING and blocked and seen.candidate.ready == 0:
-        return Step(_awaiting(state, seen, now))
+    hold = None if seen.waits_for_capacity else seen.hold
+    if state.phase is Phase.STARTING and hold is not None:
+        return Step(_awaiting(state, hold, now))
     if state.phase is not Phase.AWAITING_APPROVAL:
         return None
-    if not blocked:
+    if hold is None:
         message = f"{seen.service}: {state.candidate.version} starts"
         state = replace(state, phase=Phase.STARTING, phase_at=now, reason="Starting", message=message)
         return Step(state, (Event("Normal", "Starting", message),))
-    if seen.hold is not None and seen.hold.message != state.message:
-        return Step(_awaiting(state, seen, now))
+    if hold.message != state.message:
+        return Step(_awaiting(state, hold, now))
     return None
 
 
@@ -389,6 +407,10 @@ def _causes(state: Rollout, seen: Seen, now: datetime) -> list[tuple[Pause, str]
         return causes
     if seen.hold is not None and not seen.waits_for_capacity:
         causes.append((Pause.HELD, seen.hold.message))
+    since = state.unaccepted_at
+    if since is not None and now - since >= seen.rules.accept_timeout:
+        found = seen.route.fault.message if seen.route.fault else f"{seen.service}: no answer of the gateway"
+        causes.append((Pause.ROUTE_NOT_ACCEPTED, f"{found}; weight stays at {state.weight} % until it is"))
     waits = state.step < len(seen.rules.waits) and seen.rules.waits[state.step]
     if waits and state.resumed != state.step and state.step_at is not None:
         causes.append(
@@ -406,7 +428,8 @@ def _causes(state: Rollout, seen: Seen, now: datetime) -> list[tuple[Pause, str]
     judged = seen.judgement
     if judged is not None and judged.verdict == "Inconclusive":
         pause = Pause.NO_DATA if judged.reason == "NoData" else Pause.INCONCLUSIVE
-        causes.append((pause, f"{seen.service}: {judged.message}"))
+        if pause is Pause.NO_DATA or not state.is_overruled:
+            causes.append((pause, f"{seen.service}: {judged.message}"))
     return causes
 
 
@@ -448,7 +471,8 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
     judged = seen.judgement
     if judged is None or judged.window_end is None or judged.window_end == state.judged_to:
         return None
-    if judged.verdict == "Promote" and state.step == len(rules.steps) - 1:
+    at_last = state.step >= len(rules.steps) - 1  # beyond: the policy lost steps in mid-run
+    if judged.verdict == "Promote" and at_last:
         state = replace(state, judged_to=judged.window_end)
         return _promote(state, "Promoted", f"{seen.service}: {judged.message}, promoted", now)
     if judged.verdict != "Continue" or judged.reason == "BaselineUnhealthy":
@@ -460,7 +484,7 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
         return _at_step(state, seen, rules, state.step - 1, now, "shows harm, one step back")
     if judged.robust >= HOLD_AT or not judged.has_canary_traffic:
         return None
-    if state.step == len(rules.steps) - 1:
+    if at_last:
         return None
     return _next(replace(state, judged_to=judged.window_end), seen, rules, now, judged.message)
 
@@ -493,6 +517,7 @@ def _started(state: Rollout, desired: Revision, seen: Seen, now: datetime) -> Ro
     state = replace(
         state,
         candidate=desired,
+        previous=None,
         run_id=run_id(desired, state.attempt),
         phase=Phase.STARTING,
         phase_at=now,
@@ -501,6 +526,7 @@ def _started(state: Rollout, desired: Revision, seen: Seen, now: datetime) -> Ro
         unready_at=None,
         step=0,
         resumed=-1,
+        is_overruled=False,
         step_at=None,
         weight=0,
         capacity=seen.rules.steps[0] if state.stable and seen.rules and seen.rules.steps else 100,
@@ -510,13 +536,10 @@ def _started(state: Rollout, desired: Revision, seen: Seen, now: datetime) -> Ro
         reason="Starting",
         message=f"{seen.service}: {desired.version} starts",
     )
-    blocked = seen.hold is not None and not seen.waits_for_capacity
-    return _awaiting(state, seen, now) if blocked else state
+    return _awaiting(state, seen.desired_hold, now) if seen.desired_hold is not None else state
 
 
-def _awaiting(state: Rollout, seen: Seen, now: datetime) -> Rollout:
-    hold = seen.hold
-    assert hold is not None
+def _awaiting(state: Rollout, hold: Reason, now: datetime) -> Rollout:
     phase_at = state.phase_at if state.phase is Phase.AWAITING_APPROVAL else now
     return replace(
         state, phase=Phase.AWAITING_APPROVAL, phase_at=phase_at, reason=hold.code, message=hold.message
@@ -550,7 +573,9 @@ def _promote(state: Rollout, reason: str, message: str, now: datetime) -> Step:
 
 def _roll_back(state: Rollout, reason: str, message: str, now: datetime) -> Step:
     assert state.candidate is not None
-    mark = Rejected(state.candidate.hash, state.candidate.version, now, message, state.run_id)
+    mark = Rejected(
+        state.candidate.hash, state.candidate.version, now, message[:LONGEST_REASON], state.run_id
+    )
     rejected = (*(r for r in state.rejected if r.hash != mark.hash), mark)[-KEEP_REJECTED:]
     state = replace(
         state,
@@ -646,6 +671,8 @@ def _after(state: Rollout, seen: Seen, now: datetime) -> timedelta | None:
                 ends.append(_left(state.ready_at, rules.warmup, now))
         case Phase.PROGRESSING if state.step_at is not None:
             ends.append(_left(state.step_at, rules.dwell(state.step), now))
+            if seen.metrics_away_since is not None:
+                ends.append(_left(seen.metrics_away_since, rules.metrics_away_after, now))
         case Phase.BAKING:
             ends.append(_left(state.phase_at, rules.scale_down_delay, now))
         case Phase.ROLLING_BACK:
@@ -654,6 +681,8 @@ def _after(state: Rollout, seen: Seen, now: datetime) -> timedelta | None:
             pass
     if state.unready_at is not None:
         ends.append(_left(state.unready_at, rules.progress_deadline, now))
+    if state.unaccepted_at is not None:
+        ends.append(_left(state.unaccepted_at, rules.accept_timeout, now))
     future = [end for end in ends if end > timedelta(0)]
     return min(future) if future else None
 

@@ -88,6 +88,8 @@ class Rollout:
     """Index of the step whose weight is wanted."""
     resumed: int = -1
     """Index of the waiting step that a person let go on; -1: none."""
+    is_overruled: bool = False
+    """Whether a person let the run go on past its maxDuration."""
     weight: int = 0
     """Percent of requests that the candidate should get."""
     capacity: int = 0
@@ -104,6 +106,8 @@ class Rollout:
     """When the step's weight was accepted: the dwell is counted from here."""
     unready_at: datetime | None = None
     """Since when the candidate has fewer ready pods than its step needs."""
+    unaccepted_at: datetime | None = None
+    """Since when the accepted route has another weight than the step."""
     judged_to: datetime | None = None
     """End of the last window that moved a step, so that one window moves one step."""
     rejected: tuple[Rejected, ...] = ()
@@ -137,13 +141,21 @@ def to_status(state: Rollout) -> dict[str, Any]:
         "runId": state.run_id,
         "attempt": state.attempt,
         "pausedFor": sorted(p.value for p in state.paused_for),
-        "step": _drop_none({"index": state.step, "startedAt": _print(state.step_at), "resumed": state.resumed}),
+        "step": _drop_none(
+            {
+                "index": state.step,
+                "startedAt": _print(state.step_at),
+                "resumed": state.resumed if state.resumed >= 0 else None,
+            }
+        ),
         "traffic": _drop_none({"desired": state.weight, "observed": state.accepted}),
         "capacity": state.capacity,
+        "overruled": state.is_overruled or None,
         "phaseAt": _print(state.phase_at),
         "startedAt": _print(state.started_at),
         "readyAt": _print(state.ready_at),
         "unreadyAt": _print(state.unready_at),
+        "unacceptedAt": _print(state.unaccepted_at),
         "judgedTo": _print(state.judged_to),
         "rejected": [
             {"hash": r.hash, "version": r.version, "at": _print(r.at), "reason": r.reason, "runId": r.run_id}
@@ -174,12 +186,14 @@ def from_status(status: Mapping[str, Any]) -> Rollout:
         resumed=step.get("resumed", -1),
         weight=traffic.get("desired", 0),
         capacity=status.get("capacity", 0),
+        is_overruled=status.get("overruled", False),
         accepted=traffic.get("observed"),
         phase_at=_parse(status.get("phaseAt")),
         started_at=_parse(status.get("startedAt")),
         ready_at=_parse(status.get("readyAt")),
         step_at=_parse(step.get("startedAt")),
         unready_at=_parse(status.get("unreadyAt")),
+        unaccepted_at=_parse(status.get("unacceptedAt")),
         judged_to=_parse(status.get("judgedTo")),
         rejected=tuple(
             Rejected(

@@ -19,25 +19,7 @@ DRAIN = timedelta(minutes=10)
 
 def facts(version: VersionRow) -> Facts:
     """Return the version's facts as engines read them."""
-    known = version.resolved
-    return Facts(
-        name=version.version.name,
-        format=known.get("format", ""),
-        architecture=known.get("architecture"),
-        parameters=known.get("parameters"),
-        weights_bytes=known.get("weightsBytes"),
-        layers=known.get("layers"),
-        hidden_size=known.get("hiddenSize"),
-        attention_heads=known.get("attentionHeads"),
-        kv_heads=known.get("kvHeads"),
-        head_dim=known.get("headDim"),
-        vocabulary=known.get("vocabulary"),
-        context_tokens=known.get("contextTokens"),
-        sliding_window=known.get("slidingWindow"),
-        quantization=known.get("quantization"),
-        remote_code=bool(known.get("remoteCode")),
-        main_file=known.get("mainFile"),
-    )
+    return Facts.read(version.version.name, version.resolved)
 
 
 def ask(seen: Snapshot, version: VersionRow, engine: Engine) -> Ask:
@@ -57,6 +39,8 @@ def ask(seen: Snapshot, version: VersionRow, engine: Engine) -> Ask:
         command=command,
         extra_args=extra,
         env={item.name: item.value or "" for item in ((wanted.env if wanted else None) or ())},
+        port=custom.port if custom else None,
+        health_path=custom.health_path if custom else None,
         drain=drain(seen.policy),
     )
 
@@ -87,6 +71,7 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         tolerations=tolerations(spec),
         zones=tuple((where.zones if where else None) or ()),
         resource_name=resource_name(spec),
+        replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
     )
 
@@ -156,3 +141,8 @@ def hostnames(seen: Snapshot, to: Gateway) -> tuple[str, ...]:
     if traffic and traffic.hostnames:
         return tuple(traffic.hostnames)
     return (f"{seen.name}.{seen.namespace}.{to.domain}",) if to.domain else ()
+
+
+def replicas(spec: ServiceSpec) -> int:
+    """Return how many ready pods the service should have as a whole."""
+    return spec.scaling.min_replicas if spec.scaling and spec.scaling.min_replicas is not None else 1

@@ -1,5 +1,6 @@
 """Ask the judge about a running rollout, with the policy's own settings."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from modelops.analysis import settings as judge_settings
@@ -61,6 +62,13 @@ def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
     )
 
 
+def of_this_run(seen: Snapshot, state: Rollout) -> Snapshot:
+    """Return *seen* without what was measured for another run."""
+    if seen.measured.run_id == state.run_id:
+        return seen
+    return replace(seen, measured=Measured())
+
+
 def frozen_of(state: Rollout, measured: Measured) -> Frozen | None:
     """Return what the run is judged against: as it was frozen, or frozen now from stable's hour before."""
     if state.frozen:
@@ -83,7 +91,7 @@ def ask(state: Rollout, seen: Snapshot, frozen: Frozen | None, now: datetime) ->
         frozen,
         seen.measured.windows,
         started_at=state.ready_at.timestamp(),
-        at_last_step=state.step == len(policy.steps) - 1,
+        at_last_step=state.step >= len(policy.steps) - 1,
         dwell_served=step_at is not None and now - step_at >= dwell,
         carry=(seen.status.get("rollout") or {}).get("carry"),
     )

@@ -9,12 +9,15 @@ from modelops.engines.base import Launch
 from modelops.placement.fit import Placement
 from modelops.plan import Manifest
 
+ROUTE_API = "gateway.networking.k8s.io/v1"
 USER_ID = 10001
 HTTP_PORT = 8000
 METER_METRICS_PORT = 9400
 MODEL_MOUNT = "/model"
 SLACK = timedelta(seconds=25)
 """Between the end of a drain and SIGKILL."""
+PAUSE = timedelta(seconds=15)
+"""Between the loss of the endpoint and SIGTERM, for engines that face the callers themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,10 @@ def deployment(revision: Revision, *, replicas: int, role: str) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {**_meta(revision.owner, _name(revision), labels), "labels": {**labels, names.ROLE: role}},
+        "metadata": {
+            **_meta(revision.owner, _name(revision), labels),
+            "labels": {**labels, names.ROLE: role},
+        },
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
@@ -103,7 +109,7 @@ def pod_template(revision: Revision) -> Manifest:
         "prometheus.io/port": str(port),
         "prometheus.io/path": "/metrics",
     }
-    grace = int((revision.drain + SLACK).total_seconds())
+    grace = int((revision.drain + SLACK + (timedelta(0) if metered else PAUSE)).total_seconds())
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -175,7 +181,7 @@ def route(
         "backendRefs": backends,
     }
     return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
+        "apiVersion": ROUTE_API,
         "kind": "HTTPRoute",
         "metadata": _meta(owner, owner.name, _service_labels(owner)),
         "spec": {"parentRefs": [parent], "hostnames": list(hostnames), "rules": [rule]},
@@ -368,7 +374,7 @@ def _self_served(launch: Launch) -> Manifest:
         },
         "readinessProbe": {"httpGet": probe, "periodSeconds": 5, "timeoutSeconds": 5},
         "livenessProbe": {"httpGet": health, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": 15}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": int(PAUSE.total_seconds())}}},
     }
 
 

@@ -1,4 +1,4 @@
-"""Decide everything about one InferenceService.  Read top to bottom: want, fit, gate, judge, advance, build."""
+"""Decide everything about one InferenceService.  Top to bottom: want, fit, gate, judge, advance, build."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,12 +9,14 @@ from modelops.engines.base import Engine
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
 from modelops.placement.fit import Refusal, choose
 from modelops.plan import Manifest, Plan, Reason, Ref
-from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, Step, advance
+from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance
 from modelops.rollouts.state import Acted, Phase, Revision, Rollout, rejects
 from modelops.rollouts.traffic import candidate_replicas, weights
 from modelops.serving import demand, judging, manifests, revisions, status
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
+
+ROUTE_API = manifests.ROUTE_API
 
 
 def plan(seen: Snapshot, now: datetime) -> Plan:
@@ -26,25 +28,42 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     owner = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
     placed = seen.status.get("placement") or {}
     records = revisions.read_all(placed.get("revisions", ()), owner)
-    state = status.read_rollout(seen.status)
+    state = _memory(seen)
     wanted = _wanted(seen)
     fitted = None if isinstance(wanted, Reason) else _fit(seen, state, wanted, records, owner, now)
     if fitted is not None and fitted.record is not None:
         records = {**records, fitted.record.hash: fitted.record}
 
+    seen = judging.of_this_run(seen, state)
     frozen = judging.frozen_of(state, seen.measured)
     verdict = judging.ask(state, seen, frozen, now)
-    step = advance(state, _situation(seen, state, fitted, judging.word(verdict)), now)
+    step = advance(state, _situation(seen, state, fitted, judging.word(verdict), now), now)
     if step.state.phase in judging.JUDGED and not step.state.frozen and frozen is not None:
         step = replace(step, state=replace(step.state, frozen=frozen.to_status()))
     kept = _kept(records, step.state, fitted)
     return Plan(
-        status=status.build(seen, step.state, wanted, fitted, kept, verdict, now),
+        status=status.build(
+            seen, step.state, wanted, fitted, kept, verdict, now, doubt=_doubt(seen, step.state, now)
+        ),
         apply=_children(seen, step.state, kept),
-        delete=_leftovers(seen, step.state, fitted),
+        delete=_leftovers(seen, step.state),
         events=step.events,
         after=step.after,
     )
+
+
+def _memory(seen: Snapshot) -> Rollout:
+    """Return what is remembered; a status that was lost is taken from the roles of the Deployments.
+
+    Else what serves would be taken for a first version that starts.
+    """
+    state = status.read_rollout(seen.status)
+    serves = next((child for child in seen.children if child.role == "stable"), None)
+    if seen.status.get("rollout") or serves is None:
+        return state
+    message = f"{seen.name}: {serves.version} serves; the rest of its status was lost"
+    stable = Revision(serves.revision, serves.version)
+    return replace(state, stable=stable, promoted=(stable.hash,), reason="StatusLost", message=message)
 
 
 # --- want, fit, gate ---------------------------------------------------------------------------------
@@ -77,8 +96,8 @@ def _fit(
     assert isinstance(version, VersionRow)
     gate = first_hold(ADMISSION, _evidence(seen, version), now)
     known = records.get(wanted.hash)
-    if known is not None and (_has_pods(seen, wanted.hash) or _is_role(state, wanted.hash)):
-        return Fitted(wanted, known, gate, placement=known.placement)
+    if _is_made(seen, state, wanted.hash):
+        return Fitted(wanted, known, gate, placement=known.placement if known else None)
     engine = _engine(seen, version)
     if isinstance(engine, Reason):
         return Fitted(wanted, None, gate, engine)
@@ -120,48 +139,62 @@ def _evidence(seen: Snapshot, version: VersionRow) -> Evidence:
     )
 
 
-def _has_pods(seen: Snapshot, revision: str) -> bool:
-    return any(pod.revision == revision for pod in seen.pods)
+def _is_made(seen: Snapshot, state: Rollout, revision: str) -> bool:
+    """Return whether the revision serves or has objects, so that nothing of it may change any more."""
+    serves = any(r is not None and r.hash == revision for r in (state.stable, state.previous))
+    has_pods = any(pod.revision == revision for pod in seen.pods)
+    return serves or has_pods or any(child.revision == revision for child in seen.children)
 
 
-def _is_role(state: Rollout, revision: str) -> bool:
-    return any(r is not None and r.hash == revision for r in (state.stable, state.previous))
+def _gate(seen: Snapshot, version: str, now: datetime) -> Reason | None:
+    """Return what the gates say against a version in a role; None: nothing, or it is not there any more."""
+    row = seen.versions.get(version)
+    return None if row is None else first_hold(ADMISSION, _evidence(seen, row), now)
+
+
+def _doubt(seen: Snapshot, state: Rollout, now: datetime) -> Reason | None:
+    """Return what the gates say against what serves: it keeps running, and its conditions say so."""
+    return None if state.stable is None else _gate(seen, state.stable.version, now)
 
 
 # --- advance -----------------------------------------------------------------------------------------
 
 
 def _situation(
-    seen: Snapshot, state: Rollout, fitted: Fitted | None, judgement: Judgement | None
+    seen: Snapshot, state: Rollout, fitted: Fitted | None, judgement: Judgement | None, now: datetime
 ) -> Seen:
-    candidate = state.candidate.hash if state.candidate else ""
-    is_wanted = fitted is not None and (not candidate or fitted.revision.hash == candidate)
-    action = seen.service.spec.rollout
+    replicas = demand.replicas(seen.service.spec)
+    candidate, action = state.candidate, seen.service.spec.rollout
+    waits = fitted is not None and fitted.waits_for_capacity
+    if candidate is None or (fitted is not None and fitted.revision.hash == candidate.hash):
+        hold, candidate_waits = fitted.hold if fitted else None, waits
+    else:
+        hold, candidate_waits = _gate(seen, candidate.version, now), False
     return Seen(
         service=seen.name,
         desired=fitted.revision if fitted else None,
-        rules=_rules(seen),
-        replicas=_replicas(seen),
-        stable=_pods(seen, state.stable.hash if state.stable else "", _replicas(seen)),
-        candidate=_pods(seen, candidate, candidate_replicas(_replicas(seen), state.capacity or 1)),
+        rules=_rules(seen, state),
+        replicas=replicas,
+        stable=_pods(seen, state.stable.hash if state.stable else "", replicas),
+        candidate=_pods(
+            seen, candidate.hash if candidate else "", candidate_replicas(replicas, state.capacity or 1)
+        ),
         route=_route(seen, state),
-        hold=fitted.hold if fitted and is_wanted else None,
-        waits_for_capacity=bool(fitted and is_wanted and fitted.waits_for_capacity),
+        hold=hold,
+        waits_for_capacity=candidate_waits,
+        desired_hold=fitted.hold if fitted and not waits else None,
         judgement=judgement,
         metrics_away_since=seen.measured.away_since,
         action=Acted(str(action.action), action.run_id) if action else None,
     )
 
 
-def _rules(seen: Snapshot) -> Rules | None:
-    if seen.policy_fault is not None:
+def _rules(seen: Snapshot, state: Rollout) -> Rules | None:
+    """Return the policy in force; None: it is missing, also when the default one goes in mid-run."""
+    is_judged = state.phase in (Phase.PROGRESSING, Phase.PAUSED)
+    if seen.policy_fault is not None or (seen.policy is None and is_judged):
         return None
     return NO_POLICY if seen.policy is None else judging.rules(seen.policy)
-
-
-def _replicas(seen: Snapshot) -> int:
-    scaling = seen.service.spec.scaling
-    return scaling.min_replicas if scaling and scaling.min_replicas is not None else 1
 
 
 def _pods(seen: Snapshot, revision: str, wanted: int) -> Pods:
@@ -172,8 +205,13 @@ def _pods(seen: Snapshot, revision: str, wanted: int) -> Pods:
 def _route(seen: Snapshot, state: Rollout) -> Route:
     """Return what the accepted route does; an old answer of the gateway counts as none."""
     row = seen.route
-    if row is None or not row.is_accepted:
-        fault = Reason("RouteNotAccepted", f"{seen.name}: {row.fault}") if row and row.fault else None
+    stable = state.stable.hash if state.stable else ""
+    if demand.gateway(seen) is None:
+        return Route(state.weight if state.candidate else 0, stable)  # nobody has to accept anything
+    if row is None:
+        return Route(0, "")
+    if not row.is_accepted:
+        fault = Reason("RouteNotAccepted", f"{seen.name}: {row.fault}") if row.fault else None
         return Route(None, "", fault)
     by_hash = {name.rpartition("-")[2]: weight for name, weight in row.weights}
     total = sum(by_hash.values()) or 1
@@ -195,11 +233,9 @@ def _kept(
     return {h: record for h, record in sorted(records.items()) if h in roles}
 
 
-def _children(
-    seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]
-) -> tuple[Manifest, ...]:
+def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> tuple[Manifest, ...]:
     """Return what should exist: the pods of each role, and the route that sends traffic to them."""
-    replicas = _replicas(seen)
+    replicas = demand.replicas(seen.service.spec)
     roles: list[tuple[Revision, str, int]] = []
     if state.stable is not None:
         roles.append((state.stable, "stable", replicas))
@@ -244,14 +280,26 @@ def _routes(seen: Snapshot, state: Rollout) -> tuple[Manifest, ...]:
     return (manifests.route(owner, gateway, hostnames=hostnames, path=path, weights=shares),)
 
 
-def _leftovers(seen: Snapshot, state: Rollout, fitted: Fitted | None) -> tuple[Ref, ...]:
-    """Return children of revisions that nobody needs: no role, and no accepted route sends to them."""
-    needed = {r.hash for r in (state.stable, state.candidate, state.previous) if r is not None}
-    routed = {
-        name.rpartition("-")[2] for name, weight in (seen.route.weights if seen.route else ()) if weight > 0
-    }
+def _leftovers(seen: Snapshot, state: Rollout) -> tuple[Ref, ...]:
+    """Return children of revisions that nobody needs: no role, and no accepted route names them.
+
+    While the gateway has not answered for the last write, an older one may still send to any of them.
+    """
+    candidate = None if state.phase is Phase.AWAITING_APPROVAL else state.candidate
+    needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
+    if demand.gateway(seen) is None:
+        stale = (Ref(ROUTE_API, "HTTPRoute", seen.namespace, seen.name),) if seen.route else ()
+        return (*stale, *_unneeded(seen, needed))
+    if seen.route is None:
+        return _unneeded(seen, needed)
+    if not seen.route.is_accepted:
+        return ()
+    return _unneeded(seen, needed | {name.rpartition("-")[2] for name, _ in seen.route.weights})
+
+
+def _unneeded(seen: Snapshot, needed: set[str]) -> tuple[Ref, ...]:
     return tuple(
         Ref(child.api_version, child.kind, seen.namespace, child.name, child.uid)
         for child in seen.children
-        if child.revision not in needed and child.revision not in routed
+        if child.revision not in needed
     )

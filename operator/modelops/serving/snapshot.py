@@ -50,6 +50,9 @@ class ChildRow:
     name: str
     uid: str
     revision: str
+    role: str = ""
+    """Of a Deployment: stable, canary or previous when it was applied last."""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,9 @@ class VersionRow:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What Prometheus said about the run."""
+    """What Prometheus said about one run."""
+
+    run_id: str = ""
 
     windows: tuple[Window, ...] = ()
     """Closed windows since the candidate became ready, oldest first."""
@@ -116,7 +121,7 @@ class Snapshot:
     wanted: VersionRow | Reason
     """The version that the spec names, or why it names none."""
     versions: Mapping[str, VersionRow] = field(default_factory=dict)
-    """Versions of stable and candidate by name, where they still exist."""
+    """Versions of stable, candidate and previous by name, where they still exist."""
     policy: Policy | None = None
     policy_fault: Reason | None = None
     """Why the named policy cannot be used; None with no policy: none is named and none is the default."""
@@ -136,5 +141,3 @@ class Snapshot:
     @property
     def name(self) -> str:
         return self.service.name
-
-

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from modelops.analysis.verdict import Verdict
-from modelops.placement.fit import Refusal
 from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
-from modelops.rollouts.state import Phase, Revision, Rollout
+from modelops.rollouts.machine import NO_POLICY
+from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
 from modelops.serving import demand, manifests, revisions
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot
@@ -25,6 +25,7 @@ MOVING = frozenset(
     }
 )
 """Phases in which the operator itself is at work; in the others it waits for somebody."""
+WAITING = "Waiting"
 ROLES = ("stable", "candidate", "rejected")
 """Parts of the rollout's memory that stand at the top of the status."""
 
@@ -43,21 +44,21 @@ def build(
     kept: Mapping[str, manifests.Revision],
     verdict: Verdict | None,
     now: datetime,
+    *,
+    doubt: Reason | None = None,
 ) -> Manifest:
-    """Return the whole status: server-side apply removes whatever is left out."""
+    """Return the whole status: server-side apply removes whatever is left out.
+
+    *doubt* is what the gates say against the version that serves.
+    """
     generation = seen.service.metadata.generation
     memory = rollout.to_status(state)
     status: dict[str, Any] = {role: memory.pop(role) for role in ROLES if role in memory}
-    if state.phase is not Phase.STABLE or state.stable is not None:
-        memory.setdefault("step", {})
-        memory["step"] = {**memory["step"], "of": len(seen.policy.steps) if seen.policy else 0}
-        memory.setdefault("traffic", {})["routeAccepted"] = bool(seen.route and seen.route.is_accepted)
-    if seen.policy is not None:
-        memory["windowSeconds"] = int(seen.policy.window.total_seconds())
-    if verdict is not None:
-        memory["analysis"] = verdict.to_status()
-        memory["carry"] = dict(verdict.carry)
-    claims = _claims(seen, state, wanted, fitted)
+    memory["step"] |= _step(seen, state)
+    memory["traffic"]["routeAccepted"] = bool(seen.route and seen.route.is_accepted)
+    memory |= _window(seen, state)
+    memory |= _evidence(seen, state, verdict)
+    claims = _claims(seen, state, wanted, fitted, doubt, now)
     status |= {
         "observedGeneration": generation,
         "rollout": memory,
@@ -69,6 +70,39 @@ def build(
     if failure:
         status["lastFailure"] = failure
     return status
+
+
+def _step(seen: Snapshot, state: Rollout) -> dict[str, Any]:
+    """Return what the policy says about the step; without a policy what it said last in this run."""
+    if seen.policy is None:
+        before = _before(seen, state).get("step", {})
+        return {key: before[key] for key in ("of", "weight") if key in before}
+    steps = seen.policy.steps
+    is_at_step = state.candidate is not None and state.step < len(steps)
+    return {"of": len(steps), **({"weight": steps[state.step]} if is_at_step else {})}
+
+
+def _window(seen: Snapshot, state: Rollout) -> dict[str, Any]:
+    """Return how long a window of the judge is: measuring asks here."""
+    if seen.policy is not None:
+        return {"windowSeconds": int(seen.policy.window.total_seconds())}
+    before = _before(seen, state)
+    return {"windowSeconds": before["windowSeconds"]} if "windowSeconds" in before else {}
+
+
+def _before(seen: Snapshot, state: Rollout) -> Mapping[str, Any]:
+    """Return what the status tells about this run; nothing when it tells about another one."""
+    before: Mapping[str, Any] = seen.status.get("rollout") or {}
+    return before if state.run_id and before.get("runId") == state.run_id else {}
+
+
+def _evidence(seen: Snapshot, state: Rollout, verdict: Verdict | None) -> dict[str, Any]:
+    """Return what the judge said last in this run; it stays when a pass brings no word of the judge."""
+    if verdict is not None:
+        return {"analysis": verdict.to_status(), "carry": dict(verdict.carry)}
+    before = _before(seen, state)
+    kept = ("analysis", "carry") if state.candidate is not None else ("analysis",)
+    return {key: before[key] for key in kept if key in before}
 
 
 # --- columns -----------------------------------------------------------------------------------------
@@ -84,7 +118,7 @@ def _people(
     live = [pod for pod in seen.pods if not pod.is_terminating]
     ready = sum(pod.is_ready for pod in live)
     out: dict[str, Any] = {
-        "pods": f"{_ready(seen, state)}/{_replicas(seen)}",
+        "pods": f"{_ready(seen, state)}/{demand.replicas(seen.service.spec)}",
         "replicas": len(live),
         "readyReplicas": ready,
     }
@@ -107,11 +141,6 @@ def _people(
     return out
 
 
-def _replicas(seen: Snapshot) -> int:
-    scaling = seen.service.spec.scaling
-    return scaling.min_replicas if scaling and scaling.min_replicas is not None else 1
-
-
 def _ready(seen: Snapshot, state: Rollout) -> int:
     """Return stable's ready pods, or the first candidate's while nothing is stable."""
     role = state.stable or state.candidate
@@ -121,9 +150,7 @@ def _ready(seen: Snapshot, state: Rollout) -> int:
 
 def _placement(fitted: Fitted | None, kept: Mapping[str, manifests.Revision]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    if fitted is not None and isinstance(fitted.placement, Refusal):
-        out["plan"] = fitted.placement.to_status()
-    elif fitted is not None and fitted.placement is not None:
+    if fitted is not None and fitted.placement is not None:
         out["plan"] = fitted.placement.to_status()
     if kept:
         out["revisions"] = [revisions.to_status(record) for record in kept.values()]
@@ -150,15 +177,20 @@ def _last_failure(seen: Snapshot) -> dict[str, Any]:
 
 
 def _claims(
-    seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None
+    seen: Snapshot,
+    state: Rollout,
+    wanted: Revision | Reason,
+    fitted: Fitted | None,
+    doubt: Reason | None,
+    now: datetime,
 ) -> tuple[Claim, ...]:
-    admitted = _admitted(seen, state, wanted, fitted)
+    admitted = _admitted(seen, state, wanted, fitted, doubt)
     placed = _placed(seen, wanted, fitted)
     routed = _routed(seen, state)
-    healthy = _healthy(seen, state)
-    stalled = _stalled(seen, state, wanted, fitted)
-    reconciling = _reconciling(seen, state, stalled)
+    healthy = _healthy(seen, state, wanted)
+    stalled = _stalled(seen, state, wanted, fitted, now)
     ready = _serving(seen, state, (admitted, placed, routed))
+    reconciling = _reconciling(seen, state, wanted, stalled, ready)
     return (ready, reconciling, stalled, admitted, placed, routed, healthy)
 
 
@@ -171,12 +203,20 @@ def _serving(seen: Snapshot, state: Rollout, parts: tuple[Claim, ...]) -> Claim:
         return Claim("Ready", False, "Starting", f"{seen.name}: {_doing(seen, state)}")
     ready = _ready(seen, state)
     if ready == 0:
-        message = f"{seen.name}: needs a ready pod of {state.stable.version}, found 0 of {_replicas(seen)}"
-        return Claim("Ready", False, "NoReadyPods", f"{message}; see status.lastFailure and the pods' events")
+        message = (
+            f"{seen.name}: needs a ready pod of {state.stable.version}, found 0 of "
+            f"{demand.replicas(seen.service.spec)}; see status.lastFailure and the pods' events"
+        )
+        return Claim("Ready", False, "NoReadyPods", message)
     routed = parts[-1]
-    if routed.holds is False:
+    if routed.holds is False or (routed.reason == WAITING and not _was_ready(seen)):
         return Claim("Ready", False, routed.reason, routed.message)
     return Claim("Ready", True, "Serving", f"{seen.name}: {state.stable.version} serves")
+
+
+def _was_ready(seen: Snapshot) -> bool:
+    """Return whether requests were answered before: a route that is only changed still carries them."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in seen.status.get("conditions", ()))
 
 
 def _doing(seen: Snapshot, state: Rollout) -> str:
@@ -186,7 +226,17 @@ def _doing(seen: Snapshot, state: Rollout) -> str:
     return f"{state.candidate.version} starts" + (f" ({pending})" if pending else "")
 
 
-def _admitted(seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None) -> Claim:
+def _admitted(
+    seen: Snapshot,
+    state: Rollout,
+    wanted: Revision | Reason,
+    fitted: Fitted | None,
+    doubt: Reason | None,
+) -> Claim:
+    """Say whether what serves and what is wanted may run; what serves keeps running all the same."""
+    if doubt is not None and state.stable is not None:
+        text = f"{doubt.message}; {state.stable.version} serves and keeps running"
+        return Claim("ModelAdmitted", False, doubt.code, text)
     if isinstance(wanted, Reason):
         return Claim("ModelAdmitted", False, wanted.code, wanted.message)
     gate = fitted.gate if fitted else None
@@ -198,11 +248,15 @@ def _admitted(seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted:
 
 def _placed(seen: Snapshot, wanted: Revision | Reason, fitted: Fitted | None) -> Claim:
     if isinstance(wanted, Reason) or fitted is None:
-        return Claim("Placed", None, "NotResolved", f"{seen.name}: its version is not pinned to its bytes yet")
+        return Claim(
+            "Placed", None, "NotResolved", f"{seen.name}: its version is not pinned to its bytes yet"
+        )
     if fitted.misfit is not None:
         return Claim("Placed", False, fitted.misfit.code, fitted.misfit.message)
-    message = fitted.record.placement.message if fitted.record else f"{seen.name}: placed"
-    return Claim("Placed", True, "Fits", message)
+    if fitted.record is None:
+        message = f"{seen.name}: its record was lost with the status; its pods stay as they are"
+        return Claim("Placed", None, "StatusLost", message)
+    return Claim("Placed", True, "Fits", fitted.record.placement.message)
 
 
 def _routed(seen: Snapshot, state: Rollout) -> Claim:
@@ -211,23 +265,30 @@ def _routed(seen: Snapshot, state: Rollout) -> Claim:
         message = f"{seen.name}: no gateway is set; requests reach it by the Services of its revisions"
         return Claim("RouteAccepted", None, "NoGateway", message)
     if state.stable is None:
-        return Claim("RouteAccepted", None, "NothingServes", f"{seen.name}: a route comes with the first ready pod")
+        return Claim(
+            "RouteAccepted", None, "NothingServes", f"{seen.name}: a route comes with the first ready pod"
+        )
     row = seen.route
     if row is not None and row.is_accepted:
-        return Claim("RouteAccepted", True, "Accepted", f"{seen.name}: Gateway {gateway.name} accepted the route")
+        return Claim(
+            "RouteAccepted", True, "Accepted", f"{seen.name}: Gateway {gateway.name} accepted the route"
+        )
     if row is not None and row.fault:
         message = f"{seen.name}: Gateway {gateway.name} does not take the route: {row.fault}"
         return Claim("RouteAccepted", False, "RouteNotAccepted", message)
     message = f"{seen.name}: Gateway {gateway.name} has not answered for the route yet"
-    return Claim("RouteAccepted", None, "Waiting", message)
+    return Claim("RouteAccepted", None, WAITING, message)
 
 
-def _healthy(seen: Snapshot, state: Rollout) -> Claim:
-    if seen.policy_fault is not None:
-        return Claim("RolloutHealthy", None, seen.policy_fault.code, seen.policy_fault.message)
+def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason) -> Claim:
     message = state.message or f"{seen.name}: no rollout yet"
+    known = _rejection(state, wanted)
     if state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
         return Claim("RolloutHealthy", False, "RolledBack", message)
+    if known is not None:
+        return Claim("RolloutHealthy", False, "RolledBack", known.reason)
+    if seen.policy_fault is not None:
+        return Claim("RolloutHealthy", None, seen.policy_fault.code, seen.policy_fault.message)
     if state.phase in (Phase.PAUSED, Phase.AWAITING_APPROVAL):
         return Claim("RolloutHealthy", None, _word(state.reason), message)
     away = seen.measured.away_since
@@ -245,26 +306,53 @@ def _word(text: str) -> str:
     return "".join(char for char in text if char.isalnum()) or "Stable"
 
 
+def _rejection(state: Rollout, wanted: Revision | Reason) -> Rejected | None:
+    """Return how the wanted revision was rolled back before; None: it was not."""
+    return rollout.rejects(state, wanted.hash) if isinstance(wanted, Revision) else None
+
+
 def _stalled(
-    seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None
+    seen: Snapshot, state: Rollout, wanted: Revision | Reason, fitted: Fitted | None, now: datetime
 ) -> Claim:
     if seen.refused is not None:
         return Claim("Stalled", True, seen.refused.code, seen.refused.message)
     if state.phase is Phase.ROLLED_BACK:
         return Claim("Stalled", True, "RolledBack", state.message)
-    if isinstance(wanted, Revision) and rollout.rejects(state, wanted.hash):
-        known = rollout.rejects(state, wanted.hash)
-        return Claim("Stalled", True, "RolledBack", known.reason if known else state.message)
+    known = _rejection(state, wanted)
+    if known is not None and state.phase is not Phase.ROLLING_BACK:
+        return Claim("Stalled", True, "RolledBack", known.reason)
+    late = _late(seen, state, now)
+    if late is not None:
+        return Claim("Stalled", True, late.code, late.message)
     misfit = fitted.misfit if fitted else None
     if misfit is not None and misfit.code != "WaitingForCapacity":
         return Claim("Stalled", True, misfit.code, misfit.message)
     return Claim("Stalled", False, "Progressing", f"{seen.name}: nothing is stuck")
 
 
-def _reconciling(seen: Snapshot, state: Rollout, stalled: Claim) -> Claim:
-    first = state.stable is None and state.phase is not Phase.AWAITING_APPROVAL
+def _late(seen: Snapshot, state: Rollout, now: datetime) -> Reason | None:
+    """Return that a first version missed its deadline: there is nothing to go back to, so it goes on."""
+    if state.stable is not None or state.candidate is None or state.unready_at is None:
+        return None
+    deadline = seen.policy.progress_deadline if seen.policy else NO_POLICY.progress_deadline
+    if now - state.unready_at < deadline:
+        return None
+    return Reason(
+        "DeadlineExceeded",
+        f"{seen.name}: {state.candidate.version} needs a ready pod within {deadline.total_seconds():.0f} s, "
+        "found none; see status.lastFailure and the pods' events",
+    )
+
+
+def _reconciling(
+    seen: Snapshot, state: Rollout, wanted: Revision | Reason, stalled: Claim, ready: Claim
+) -> Claim:
     if stalled.holds:
         return Claim("Reconciling", False, stalled.reason, stalled.message)
-    if state.phase in MOVING or first:
-        return Claim("Reconciling", True, str(state.phase), state.message or f"{seen.name}: starts")
+    if state.phase in MOVING:
+        return Claim("Reconciling", True, str(state.phase), state.message)
+    if state.stable is None and isinstance(wanted, Reason):
+        return Claim("Reconciling", True, wanted.code, wanted.message)
+    if ready.reason == WAITING:
+        return Claim("Reconciling", True, ready.reason, ready.message)
     return Claim("Reconciling", False, str(state.phase), state.message or f"{seen.name}: nothing to do")
