@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.serving.situations import (
     approved,
     begun,
     pinned,
+    policy,
     proven,
     pushed,
     ready_to_start,
@@ -275,3 +277,20 @@ def test_a_deleted_service_is_let_go_without_a_write():
         if key == SERVICE:
             assert story.cluster.look(key) is None
     assert story.cluster.server.writes == writes
+
+
+def test_an_empty_policy_is_a_whole_one():
+    story = prepared(serving(), "chat-2")
+    story.cluster.put({**policy(), "spec": {}}).settle()
+    story.want("chat-2").until(Phase.PROGRESSING)
+    reached = {}
+    while story.state.phase is Phase.PROGRESSING:
+        if story.state.accepted:
+            reached.setdefault(story.state.accepted, story.seconds)
+        story.run(1)
+    assert list(reached) == [5, 10, 25, 50]
+    seconds = list(reached.values())
+    assert min(after - before for before, after in pairwise(seconds)) >= 120
+    assert story.state.phase is Phase.PROMOTING
+    story.until(Phase.STABLE)
+    assert story.deployments() == {"chat-2": "stable"}
