@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from e2e.cluster import Cluster, binaries, cache, images
 from e2e.cluster.kubectl import Kubectl, until
 from e2e.cluster.progress import run
@@ -105,6 +107,14 @@ class Platform:
                 ]
             )
         self.admin("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        # For some seconds after a CRD is made, the API server's stamping policies do not know its schema.
+        self.wait("our kinds can be created", self._takes_versions, seconds=60)
+
+    def _takes_versions(self) -> bool:
+        version = yaml.safe_load((ROOT / "config/samples/quickstart/version-1.yaml").read_text())
+        version["metadata"]["namespace"] = "default"
+        self.apply_text(json.dumps(version), None, "--dry-run=server")
+        return True
 
     def uninstall_chart(self) -> None:
         """Remove the chart as a platform team would."""

@@ -24,7 +24,7 @@ from modelops.api.kinds import KINDS
 from modelops.cli.cluster import Cluster
 from modelops.cli.main import main
 from modelops.clients import kinds
-from modelops.clients.errors import Conflict, Forbidden, NotFound
+from modelops.clients.errors import Conflict, Forbidden, NotFound, Unavailable
 from modelops.clients.kinds import Resource
 from modelops.clients.kube import Kube, connect
 from modelops.governance import policies
@@ -66,10 +66,7 @@ class Server:
         return asyncio.run(run())
 
     def create(self, *objects: Manifest) -> list[Manifest]:
-        async def run(kube: Kube) -> list[Manifest]:
-            return [await kube.create(obj) for obj in objects]
-
-        return self.ask(run)
+        return [self.ask(lambda kube, obj=obj: known(kube, obj)) for obj in objects]
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest:
         return self.ask(lambda kube: kube.get(Ref(names.API_VERSION, kind, namespace, name)))
@@ -78,6 +75,21 @@ class Server:
         """Write a status as the operator does."""
         manifest = ours(kind, namespace, name) | {"status": status}
         self.ask(lambda kube: kube.apply_status(manifest))
+
+
+async def known(kube: Kube, obj: Manifest, *, dry_run: bool = False) -> Manifest:
+    """Create an object of a kind that the server may have learned of only now.
+
+    For some seconds after a CRD is made, stamping policies do not know its schema and refuse its objects.
+    """
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return await kube.create(obj, dry_run=dry_run)
+        except Unavailable as error:
+            if "There can be a delay" not in str(error) or time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.5)
 
 
 def ours(kind: str, namespace: str, name: str, **rest: Any) -> Manifest:
@@ -176,7 +188,7 @@ def _probe(**spec: Any) -> Manifest:
 def _is_denied(server: Server) -> bool:
     """Return whether an approval in another's name is refused: policies take effect after seconds."""
     try:
-        server.ask(lambda kube: kube.create(_probe(approver={"username": "nobody"}), dry_run=True))
+        server.ask(lambda kube: known(kube, _probe(approver={"username": "nobody"}), dry_run=True))
     except Forbidden:
         return True
     return False
@@ -185,7 +197,7 @@ def _is_denied(server: Server) -> bool:
 def _stamped(server: Server) -> str:
     """Return who the server says approved when nobody is named."""
     try:
-        stored = server.ask(lambda kube: kube.create(_probe(), dry_run=True))
+        stored = server.ask(lambda kube: known(kube, _probe(), dry_run=True))
     except Forbidden:
         return ""
     return str((stored["spec"].get("approver") or {}).get("username", ""))
