@@ -16,6 +16,9 @@ venv: .venv/ready  ## make .venv with the programs modelops and kubectl-modelops
 
 .venv/ready: $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: needs Python 3.11 or newer, found %s; set PYTHON" % sys.version.split()[0])'
+	@# Debian's Python comes without what makes a virtual environment.
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "venv: installing the package python3-venv"; \
+	  apt-get install -qq -y python3-venv >/dev/null || { apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null; }; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@echo "venv: installing $$(grep -c == $(LOCK)) locked packages"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK) -r operator/build.lock
@@ -65,7 +68,7 @@ integration: warm  ## tests against a real API server
 	@$(BIN)/python -m pytest tests/integration -q
 
 e2e: warm  ## the stories on a real cluster of their own
-	@$(BIN)/python -m pytest e2e -q -s
+	@$(BIN)/python -m pytest e2e -v -s
 
 test:  ## all set-up and every test, with the time of each stage
 	@$(PYTHON) .ci/stages.py

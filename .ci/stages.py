@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 STAGES = (
     ("set up", "venv"),
-    ("verify", "verify"),
     ("binaries and images", "warm"),
+    ("verify", "verify"),
     ("integration", "integration"),
     ("end to end", "e2e"),
 )

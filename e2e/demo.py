@@ -80,12 +80,14 @@ def tell(platform: Platform) -> None:
     with step("Users: 20 requests a second, and 20 streams of ten seconds always open"):
         load = story.load().start()
         load.wait_until_ramped(120)
+    with step("A minute of them, which the judge compares with"):
+        time.sleep(60)
     with step("The author registers chat-2; it is fetched, approved and wanted"):
         story.roll_out_second()
         story.serve("chat-2")
         story.wait_verified("chat-2")
         story.approve("chat-2")
-    follow(platform, story, ("Stable",), served="chat-2", seconds=600)
+    follow(platform, story, ("Stable",), served="chat-2", seconds=1200)
     report = load.stop()
     say(f"  users lost: {report.lost} (requests failed {report.short_failed + report.stream_failed}, "
         f"streams cut {report.stream_cut})")  # fmt: skip

@@ -17,6 +17,7 @@ WANTED = {
     "util-linux": "nsenter",
     "procps": "ps",
     "kmod": "modprobe",
+    "openssl": "openssl",
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "docker-registry": "docker-registry",
