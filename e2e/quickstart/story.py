@@ -100,16 +100,17 @@ class Story:
     def load(self) -> Load:
         """Return the users: 20 short requests a second, and 20 long streams at every moment."""
         host, port = self.platform.cluster.gateway_address()
-        # Streams are meant to last 30 s, so that they last ten also where a pod with few of them is faster.
-        return Load(
-            Plan(
-                url=f"http://{host}:{port}",
-                model="chat",
-                host_header=HOST,
-                stream_seconds=30,
-                spare_streams=8,
-            )
+        # Streams are meant to last 30 s, so that they last ten also where a pod with few of them is faster;
+        # and none is so long that the policy's drainTimeout of 2m could cut it on a slow pod.
+        plan = Plan(
+            url=f"http://{host}:{port}",
+            model="chat",
+            host_header=HOST,
+            stream_seconds=30,
+            spare_streams=8,
+            most_tokens=450,
         )
+        return Load(plan)
 
     def roll_out_second(self) -> None:
         """The author registers the next version, and wants it served."""
