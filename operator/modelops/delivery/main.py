@@ -113,7 +113,7 @@ async def _keep(args: argparse.Namespace) -> None:
     from modelops.clients import kube
     from modelops.delivery.agent import Agent
     from modelops.delivery.cache import Store
-    from modelops.delivery.probes import serving
+    from modelops.clients.probes import serving
 
     task = asyncio.current_task()
     assert task is not None
