@@ -62,11 +62,12 @@ class Agent:
         *,
         seconds: float,
         answer_seconds: float = ANSWER_SECONDS,
+        least_seconds: float = LEAST_PAUSE_SECONDS,
         clock: Callable[[], float],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube, self._gpus, self._node = kube, gpus, node
-        self._seconds, self._answer_seconds = seconds, answer_seconds
+        self._seconds, self._answer_seconds, self._least_seconds = seconds, answer_seconds, least_seconds
         self._clock, self._now = clock, now
         self._facts: NodeFacts | None = None
         self._xids: dict[int, int] = {}
@@ -135,10 +136,10 @@ class Agent:
             for xid in heard:
                 self._hear(xid)
             if heard:
-                await asyncio.sleep(LEAST_PAUSE_SECONDS)
+                await asyncio.sleep(self._least_seconds)
                 return
         left = self._seconds - (self._clock() - started)
-        await asyncio.sleep(max(LEAST_PAUSE_SECONDS, left))
+        await asyncio.sleep(max(self._least_seconds, left))
 
     def _hear(self, xid: Xid) -> None:
         XIDS.labels("unknown" if xid.index is None else str(xid.index), str(xid.number)).inc()
