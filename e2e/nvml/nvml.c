@@ -34,7 +34,6 @@ static char *text;
 static struct stat known;
 static int users;
 static Device devices[GPUS][SLICES + 1]; /* slice SLICES: the GPU itself */
-static EventSet events;
 
 /* Read the file again if it is another one now; tests replace it by a rename. */
 static void refresh(void) {
@@ -320,12 +319,12 @@ int nvmlDeviceGetFieldValues(Device *device, int count, Field *fields) {
 
 int nvmlEventSetCreate(EventSet **out) {
     if (!users) return UNINITIALIZED;
-    events.seen = number_or("events", 0); /* what was before nobody hears */
-    *out = &events;
+    *out = malloc(sizeof **out);
+    (*out)->seen = number_or("events", 0); /* what was before nobody hears */
     return OK;
 }
 
-int nvmlEventSetFree(EventSet *set) { (void)set; return OK; }
+int nvmlEventSetFree(EventSet *set) { free(set); return OK; }
 
 int nvmlDeviceGetSupportedEventTypes(Device *device, unsigned long long *out) {
     ANSWER(device);

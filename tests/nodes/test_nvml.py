@@ -128,9 +128,7 @@ def test_a_gpu_that_is_lost_keeps_what_it_said_and_the_others_answer(nvml: Nvml,
 @pytest.mark.parametrize(
     ("result", "lapse"), [(LOST, Lapse.LOST), (RESET_REQUIRED, Lapse.RESET_REQUIRED)], ids=["lost", "reset"]
 )
-def test_a_gpu_that_never_answered_is_still_counted(
-    nvml: Nvml, say: Say, result: int, lapse: Lapse
-) -> None:
+def test_a_gpu_that_never_answered_is_still_counted(nvml: Nvml, say: Say, result: int, lapse: Lapse) -> None:
     say(Machine((l4(0), l4(1, result=result))))
     assert read(nvml).gpus[1] == GpuFacts(1, lapse=lapse)
 

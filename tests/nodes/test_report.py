@@ -31,24 +31,42 @@ HANGS = Reason("NvmlHangs", "n1: needs an answer of NVML within 30 s, found none
 @pytest.mark.parametrize(
     ("gpu", "xid", "words", "cure"),
     [
-        pytest.param(GPU, 79, "XID 79 (GPU has fallen off the bus)", "drain the node and restart it", id="79"),
-        pytest.param(GPU, 48, "XID 48 (double-bit memory error)", "reset the GPU", id="XID 48"),
+        pytest.param(GPU, 79, "XID 79 (GPU has fallen off the bus)", "and restart it", id="XID 79"),
+        pytest.param(GPU, 48, "XID 48 (double-bit memory error)", "reset", id="XID 48"),
         pytest.param(replace(GPU, lapse=Lapse.LOST), None, "lost", "restart it", id="lost"),
         pytest.param(replace(GPU, lapse=Lapse.LOST), 79, "lost, XID 79", "restart it", id="lost by an XID"),
-        pytest.param(replace(GPU, lapse=Lapse.RESET_REQUIRED), None, "reset required", "reset the GPU", id="!"),
+        pytest.param(replace(GPU, lapse=Lapse.RESET_REQUIRED), None, "reset required", "reset", id="reset"),
         pytest.param(
-            replace(GPU, ecc_uncorrected=2), None, "ECC: 2 uncorrected memory errors", "reset the GPU", id="ECC"
+            replace(GPU, ecc_uncorrected=2),
+            None,
+            "ECC: 2 uncorrected memory errors",
+            "reset the GPU",
+            id="ECC",
         ),
         pytest.param(
-            replace(GPU, rows=Rows(9, has_failed=True)), None, "no spare memory row left", "replace", id="rows"
+            replace(GPU, rows=Rows(9, has_failed=True)),
+            None,
+            "no spare memory row left",
+            "replace",
+            id="rows",
         ),
         pytest.param(
-            replace(GPU, rows=Rows(1, is_pending=True)), None, "rows wait to be remapped", "reset", id="pending"
+            replace(GPU, rows=Rows(1, is_pending=True)),
+            None,
+            "rows wait to be remapped",
+            "reset",
+            id="pending",
         ),
         pytest.param(
-            replace(GPU, recovery=2), None, "the driver asks for a restart of the node", "restart it", id="asks"
+            replace(GPU, recovery=2),
+            None,
+            "the driver asks for a restart of the node",
+            "restart it",
+            id="told by the driver",
         ),
-        pytest.param(replace(GPU, recovery=99), None, "recovery action 99", "reset the GPU", id="asks for new"),
+        pytest.param(
+            replace(GPU, recovery=99), None, "recovery action 99", "reset", id="told by a newer driver"
+        ),
     ],
 )
 def test_what_takes_a_gpu_out_of_the_plan(gpu: GpuFacts, xid: int | None, words: str, cure: str) -> None:

@@ -28,6 +28,7 @@ REPORTS = Counter("modelops_nodes_reports_total", "Reports to the API server, by
 
 LEAST_PAUSE_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
+CLOSE_SECONDS = 2.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 60.0
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Gpus(Protocol):
 
     def read(self) -> NodeFacts | Reason: ...
     def wait(self, seconds: float) -> tuple[Xid, ...]: ...
+    def stop(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -92,8 +94,15 @@ class Agent:
                 await self._tell(report.status(seen, self._xids, self._facts))
                 await self._listen(self._seconds if isinstance(seen, NodeFacts) else 0.0)
         finally:
-            if self._pending is None:
-                await _in_thread(self._gpus.close)
+            await self._close()
+
+    async def _close(self) -> None:
+        """End the connection, unless a call of the driver hangs."""
+        self._gpus.stop()
+        if self._pending is not None:
+            await asyncio.wait((self._pending,), timeout=CLOSE_SECONDS)
+        if self._pending is None or self._pending.done():
+            await asyncio.wait((_in_thread(self._gpus.close),), timeout=CLOSE_SECONDS)
 
     # --- looking -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from modelops.nodes.facts import GpuFacts, Lapse, NodeFacts, Rows, Slice, Xid
 from modelops.plan import Reason
 
 MIB, GIB = 2**20, 2**30
-SLICE_MS = 500
+SLICE_MS = 200
 LAPSES = {
     pynvml.NVML_ERROR_GPU_IS_LOST: Lapse.LOST,
     pynvml.NVML_ERROR_RESET_REQUIRED: Lapse.RESET_REQUIRED,
@@ -54,6 +54,7 @@ class Nvml:
         self._handles: dict[int, Any] = {}
         self._events: Any = None
         self._is_open = False
+        self._is_stopped = False
         self._known: dict[int, GpuFacts] = {}
 
     def read(self) -> NodeFacts | Reason:
@@ -72,9 +73,9 @@ class Nvml:
     def wait(self, seconds: float) -> tuple[Xid, ...]:
         """Return the errors that came, at the first or after *seconds*; at once where nobody can listen."""
         end = time.monotonic() + seconds
-        while self._events is not None and time.monotonic() < end:
+        while self._events is not None and not self._is_stopped and (left := end - time.monotonic()) > 0:
             try:
-                event = pynvml.nvmlEventSetWait_v2(self._events, SLICE_MS)
+                event = pynvml.nvmlEventSetWait_v2(self._events, min(SLICE_MS, int(1000 * left) + 1))
             except _Error as error:
                 if error.value == pynvml.NVML_ERROR_TIMEOUT:
                     continue
@@ -83,6 +84,10 @@ class Nvml:
                 return (Xid(self._index(event.device), int(event.eventData)), *self._rest())
             return ()  # a memory error: the next look counts it
         return ()
+
+    def stop(self) -> None:
+        """Make a wait in another thread return soon."""
+        self._is_stopped = True
 
     def close(self) -> None:
         """End the connection; nothing happens when there is none."""
