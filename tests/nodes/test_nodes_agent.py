@@ -242,6 +242,20 @@ def test_a_report_that_failed_is_sent_again_after_a_growing_pause(say: Say) -> N
     scene(api, story, clock=lambda: now[0])
 
 
+def test_a_stopped_agent_takes_its_free_memory_back(say: Say) -> None:
+    api = Api(exists=True)
+    say(MACHINE.with_gpu(1, ecc=1))
+
+    async def story(agent: Agent, nvml: Looked) -> None:
+        await until(lambda: agent.is_ready)
+        assert "freeBytes" in api.gpu(0)
+
+    scene(api, story)
+    assert api.condition()["reason"] == "AgentStopped"
+    assert "freeBytes" not in api.gpu(0)
+    assert not api.gpu(1)["healthy"]
+
+
 def test_the_condition_keeps_its_time_while_its_status_is_the_same(say: Say) -> None:
     api = Api(exists=True)
     say(MACHINE)

@@ -8,7 +8,7 @@ import pytest
 
 from modelops.api.node import ModelNode
 from modelops.nodes.facts import GpuFacts, Lapse, NodeFacts, Rows, Slice
-from modelops.nodes.report import fault_of, is_due, manifest, nvlink_islands, profile_counts, status
+from modelops.nodes.report import fault_of, is_due, manifest, nvlink_islands, parting, profile_counts, status
 from modelops.nodes.xids import CRITICAL, RECOVERY
 from modelops.plan import Reason
 
@@ -158,6 +158,15 @@ def test_gpus_that_were_seen_stay_and_take_no_new_work_when_nvml_fails() -> None
 
 def test_a_node_whose_gpus_were_never_read_reports_none() -> None:
     assert set(status(HANGS, {})) == {"conditions"}
+
+
+def test_the_last_report_keeps_faults_and_takes_back_what_grows_old() -> None:
+    told = parting(status(NODE, {1: 79}))
+    assert told["conditions"][0]["status"] == "Unknown"
+    assert [gpu.get("fault") for gpu in told["gpus"]] == [None, "XID 79 (GPU has fallen off the bus)"]
+    assert not [gpu for gpu in told["gpus"] if "freeBytes" in gpu]
+    assert "freeMemory" not in told
+    assert set(parting(status(HANGS, {}))) == {"conditions"}
 
 
 def test_a_report_is_bounded() -> None:

@@ -28,7 +28,7 @@ REPORTS = Counter("modelops_nodes_reports_total", "Reports to the API server, by
 
 LEAST_PAUSE_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS, PARTING_SECONDS = 2.0, 5.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, 60.0
 
 T = TypeVar("T")
@@ -94,7 +94,20 @@ class Agent:
                 await self._tell(report.status(seen, self._xids, self._facts))
                 await self._listen(self._seconds if isinstance(seen, NodeFacts) else 0.0)
         finally:
+            await self._part()
             await self._close()
+
+    async def _part(self) -> None:
+        """Take back what would grow old; without an answer of the API server it stays."""
+        told = self._sent.told
+        if told is None:
+            return
+        instant = self._instant()
+        try:
+            async with asyncio.timeout(PARTING_SECONDS):
+                await self._send(report.manifest(self._node, report.parting(told), instant, instant))
+        except (errors.ApiError, TimeoutError) as error:
+            log.warning("node=%s last report failed: %s", self._node, error)
 
     async def _close(self) -> None:
         """End the connection, unless a call of the driver hangs."""

@@ -59,6 +59,19 @@ def status(seen: NodeFacts | Reason, xids: Mapping[int, int], before: NodeFacts 
     return {key: value for key, value in told.items() if value not in ("", [], None)}
 
 
+def parting(told: Manifest) -> Manifest:
+    """Return the last report: faults stay true without the agent, free memory and the condition do not."""
+    gpus = [{key: value for key, value in gpu.items() if key != "freeBytes"} for gpu in told.get("gpus", ())]
+    row = {
+        **told["conditions"][0],
+        "status": "Unknown",
+        "reason": "AgentStopped",
+        "message": "the agent that reads GPUs was stopped; it says more when it runs again",
+    }
+    rest = {key: value for key, value in told.items() if key not in ("gpus", "freeMemory")}
+    return {**rest, "conditions": [row], **({"gpus": gpus} if gpus else {})}
+
+
 def manifest(node: str, told: Manifest, observed_at: str, since: str) -> Manifest:
     """Return the ModelNode with *told*; server-side apply drops what this agent said before and not now.
 
