@@ -268,3 +268,15 @@ def test_the_condition_keeps_its_time_while_its_status_is_the_same(say: Say) -> 
         assert first == second
 
     scene(api, story)
+
+
+def test_a_stopped_agent_makes_no_model_node_anew(say: Say) -> None:
+    api = Api(exists=True)
+    say(MACHINE)
+
+    async def story(agent: Agent, nvml: Looked) -> None:
+        await until(lambda: agent.is_ready)
+        api.exists = False
+
+    scene(api, story)
+    assert api.requests == ["status", "status"]

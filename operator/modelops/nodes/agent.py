@@ -105,7 +105,9 @@ class Agent:
         instant = self._instant()
         try:
             async with asyncio.timeout(PARTING_SECONDS):
-                await self._send(report.manifest(self._node, report.parting(told), instant, instant))
+                # One that is gone by now stays gone: the chart may be on its way out.
+                last = report.manifest(self._node, report.parting(told), instant, instant)
+                await self._kube.apply_status(last, field_manager=names.NODES_FIELD_MANAGER)
         except (errors.ApiError, TimeoutError) as error:
             log.warning("node=%s last report failed: %s", self._node, error)
 
