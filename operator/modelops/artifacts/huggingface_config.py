@@ -26,7 +26,7 @@ def read(data: bytes, file: str = "config.json") -> dict[str, Any] | Reason:
         return broken(file, f"at most {MAX_CONFIG_BYTES} bytes", f"{len(data)}")
     try:
         config = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # JSON, UTF-8, or a number of thousands of digits
         return broken(file, "JSON in UTF-8", "something else")
     if not isinstance(config, dict):
         return broken(file, "a JSON object", f"a {type(config).__name__}")

@@ -126,7 +126,9 @@ class Ask:
     max_concurrency: int | None = None
     """Requests at a time.  None: the engine's default."""
     gpus: int = 1
-    """0 means on CPUs."""
+    """Of one pod, over which each layer is split.  0 means on CPUs."""
+    stages: int = 1
+    """Pods that hold the model together, each a part of its layers: the pipeline parallel size."""
     gpu: Gpu | None = None
     """None: not chosen yet."""
     model_path: str = "/model/files"
