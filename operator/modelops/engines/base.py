@@ -136,7 +136,7 @@ class Ask:
     command: tuple[str, ...] = ()
     """Empty: the engine's own."""
     extra_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
     port: int | None = None
     """Where a container of the user's own listens.  None: 8080; other engines know theirs."""
     health_path: str | None = None
@@ -256,6 +256,9 @@ class Engine(Protocol):
 
     def launch(self, model: Facts, ask: Ask) -> Launch:
         """Return what to start; *ask* has its context, concurrency and GPUs filled in."""
+
+    def __hash__(self) -> int:
+        """Return the same number for the same engine: its answers are kept."""
 
 
 def refuse_format(engine: str, formats: tuple[str, ...], model: Facts, *, instead: str) -> Reason | None:

@@ -4,9 +4,11 @@ Symbols, rules and goldens: research/engines.md 4.1, 4.3, 4.4.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -110,13 +112,19 @@ class Geometry:
     scale_block: int = 0
     """Rows of the inner size that share a quantisation scale, so that no split may cut them; 0: none."""
     vision_heads: int = 0
+    runs: tuple[tuple[Layer, int], ...] = field(init=False, repr=False, compare=False)
+    """Each different layer and how many there are: most models have one or two."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", tuple(Counter(self.layers).items()))
 
     def token_bytes(self, tp: int = 1, element_bytes: float | None = None) -> int:
         """Return bytes per token over all layers on each GPU, as if every layer kept every token."""
         size = element_bytes or self.element_bytes
-        return sum(layer.token_bytes(tp, size) for layer in self.layers)
+        return sum(count * layer.token_bytes(tp, size) for layer, count in self.runs)
 
 
+@lru_cache(maxsize=1024)
 def uniform(
     *,
     layers: int,
@@ -152,11 +160,11 @@ def refuse_split(name: str, geometry: Geometry, tp: int, pp: int = 1) -> Reason 
     if geometry.attention_heads % tp:
         return _not_divisible(name, f"{geometry.attention_heads} attention heads", tp)
     kv = geometry.kv_heads
-    if any(layer.kv_heads for layer in geometry.layers if layer.kind is not Kind.MLA) and (
+    if any(layer.kv_heads for layer, _ in geometry.runs if layer.kind is not Kind.MLA) and (
         kv % tp if kv >= tp else tp % kv
     ):
         return _not_divisible(name, f"{kv} key-value heads, or be a multiple of them", tp)
-    for state in {layer.state for layer in geometry.layers if layer.state}:
+    for state in (layer.state for layer, _ in geometry.runs if layer.state):
         if state.value_heads % tp:
             return _not_divisible(name, f"{state.value_heads} heads of the linear layers", tp)
         if state.key_heads % tp and state.key_heads != 1:

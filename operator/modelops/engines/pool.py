@@ -4,7 +4,6 @@ Source of the rules: research/engines.md 4.5; its goldens were reported by the e
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -79,10 +78,12 @@ def paging(
 
 def _groups(geometry: Geometry, tp: int, element_bytes: float) -> list[tuple[Layer, int]]:
     """Return one layer of each group and how many layers it has."""
-    kept = [layer for layer in geometry.layers if layer.kind is not Kind.NONE]
-    by_cache = {_cache_key(layer, tp, element_bytes): layer for layer in kept}
-    counts = Counter(_cache_key(layer, tp, element_bytes) for layer in kept)
-    return [(by_cache[key], count) for key, count in counts.items()]
+    found: dict[object, tuple[Layer, int]] = {}
+    for layer, count in geometry.runs:
+        if layer.kind is not Kind.NONE:
+            key = _cache_key(layer, tp, element_bytes)
+            found[key] = (layer, count + (found[key][1] if key in found else 0))
+    return list(found.values())
 
 
 def _cache_key(layer: Layer, tp: int, element_bytes: float) -> tuple[Kind, int, int | None, State | None]:
@@ -147,8 +148,8 @@ def longest(holds: Callable[[int], bool], limit_tokens: int) -> int:
 
 def _grown(geometry: Geometry, tp: int, element_bytes: float, block_tokens: int) -> int:
     """With linear layers, grow the block of attention until its page holds a state."""
-    states = [layer.state.bytes(tp) for layer in geometry.layers if layer.state]
-    token_bytes = [size for layer in geometry.layers if (size := layer.token_bytes(tp, element_bytes))]
+    states = [layer.state.bytes(tp) for layer, _ in geometry.runs if layer.state]
+    token_bytes = [size for layer, _ in geometry.runs if (size := layer.token_bytes(tp, element_bytes))]
     if not states or not token_bytes:
         return block_tokens
     return max(block_tokens, 16 * math.ceil(max(states) / (16 * min(token_bytes))))

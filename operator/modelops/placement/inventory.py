@@ -3,9 +3,10 @@
 Labels: NVIDIA's GPU feature discovery 0.20; research/engines.md 5.1, 5.2.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelops.api.quantities import parse_memory
@@ -167,6 +168,15 @@ class NodeState:
     """Why nobody can use its GPUs, now or ever."""
     is_passing: bool = False
     """Whether that reason may pass by itself or by an admin's hand, without new hardware."""
+    group: int = 0
+    """Its place in ``Inventory.alike``."""
+    free_gpus: int = field(init=False, repr=False, compare=False)
+    """Reckoned once, since every service that is placed asks every node."""
+
+    def __post_init__(self) -> None:
+        shares = self.gpu.shares if self.gpu else 1
+        taken = self.used.get(GPU_RESOURCE, 0) + self.unhealthy * shares
+        object.__setattr__(self, "free_gpus", max(0, self.total(GPU_RESOURCE) - taken))
 
     @property
     def can_run_pods(self) -> bool:
@@ -179,8 +189,14 @@ class NodeState:
 
     def free(self, resource: str) -> int:
         """Return how many of *resource* a new pod could have."""
-        broken = self.unhealthy * (self.gpu.shares if self.gpu else 1) if resource == GPU_RESOURCE else 0
-        return max(0, self.total(resource) - self.used.get(resource, 0) - broken)
+        if resource == GPU_RESOURCE:
+            return self.free_gpus
+        return max(0, self.total(resource) - self.used.get(resource, 0))
+
+    def taking(self, requests: Mapping[str, int]) -> "NodeState":
+        """Return the node with *requests* taken too."""
+        used = {**self.used, **{key: self.used.get(key, 0) + count for key, count in requests.items()}}
+        return replace(self, used=used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +204,33 @@ class Inventory:
     """All nodes, by name."""
 
     nodes: tuple[NodeState, ...] = ()
+    alike: tuple[tuple[NodeState, ...], ...] = ()
+    """The same nodes together with those that differ in name, labels and use alone; each by name."""
+
+    def node(self, name: str) -> NodeState | None:
+        """Return the node of that name."""
+        at = bisect_left(self.nodes, name, key=_name)
+        return self.nodes[at] if at < len(self.nodes) and self.nodes[at].name == name else None
+
+    def taking(self, name: str, requests: Mapping[str, int]) -> "Inventory":
+        """Return the inventory once *requests* are taken of the node *name*; itself without such a node."""
+        before = self.node(name)
+        if before is None:
+            return self
+        after, group = before.taking(requests), before.group
+        swapped = _swapped(self.alike[group], after)
+        return Inventory(
+            _swapped(self.nodes, after), (*self.alike[:group], swapped, *self.alike[group + 1 :])
+        )
+
+
+def _name(node: NodeState) -> str:
+    return node.name
+
+
+def _swapped(nodes: tuple[NodeState, ...], after: NodeState) -> tuple[NodeState, ...]:
+    at = bisect_left(nodes, after.name, key=_name)
+    return (*nodes[:at], after, *nodes[at + 1 :])
 
 
 def inventory(
@@ -199,7 +242,19 @@ def inventory(
         used.setdefault(pod.node, Counter()).update(pod.requests)
     reports = {row.name: row for row in model_nodes}
     ordered = sorted(nodes, key=lambda node: node.name)
-    return Inventory(tuple(_state(n, used.get(n.name, Counter()), reports.get(n.name)) for n in ordered))
+    states = [_state(n, used.get(n.name, Counter()), reports.get(n.name)) for n in ordered]
+    groups: dict[object, int] = {}
+    states = [replace(state, group=groups.setdefault(_likeness(state), len(groups))) for state in states]
+    alike: list[list[NodeState]] = [[] for _ in groups]
+    for state in states:
+        alike[state.group].append(state)
+    return Inventory(tuple(states), tuple(map(tuple, alike)))
+
+
+def _likeness(node: NodeState) -> object:
+    """Return what decides on a node before its name, labels and use are looked at."""
+    why = node.unusable.code if node.unusable else ""
+    return node.gpu, frozenset(node.allocatable.items()), node.taints, why, node.is_passing
 
 
 def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
