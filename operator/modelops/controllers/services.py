@@ -13,10 +13,12 @@ from modelops.api.version import ModelVersion
 from modelops.clients.kinds import Resource, resource_of
 from modelops.controllers import context, references, rows
 from modelops.controllers.context import GateKeys
+from modelops.controllers.promises import Promises
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Store
 from modelops.placement.inventory import Inventory, PodUse, inventory
+from modelops.placement.reservations import reserve
 from modelops.plan import Plan, Reason
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
@@ -50,6 +52,7 @@ class Services:
         self._parts = parts
         self._keys = keys
         self._defaults = defaults(parts)
+        self._promises = Promises()
 
     def gather(self, key: Key, store: Store) -> Snapshot | None:
         """Return the snapshot; None for one that is going away."""
@@ -69,7 +72,7 @@ class Services:
             status=obj.get("status") or {},
             environment=environment,
             defaults=self._defaults,
-            inventory=self._inventory(store),
+            inventory=reserve(self._inventory(store), self._promises.unbound(key, store)),
             wanted=wanted,
             versions=self._roles(obj, environment),
             policy=policy,
@@ -83,7 +86,9 @@ class Services:
         )
 
     def plan(self, seen: Snapshot, now: datetime) -> Plan:
-        return serving.plan(seen, now)
+        made = serving.plan(seen, now)
+        self._promises.note(Key(self.resource.kind, seen.namespace, seen.name), made)
+        return made
 
     # --- the wanted version ---------------------------------------------------------------------------
 
