@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from modelops.engines.geometry import Geometry, Kind, Layer, State, read, refuse_split, stages
+from modelops.artifacts.huggingface_config import facts
+from modelops.engines.base import Facts
+from modelops.engines.geometry import Geometry, Kind, Layer, State, read, recall, refuse_split, stages
 from modelops.engines.parameters import parameters
 from modelops.plan import Reason
 
@@ -403,3 +405,53 @@ def test_a_configuration_that_lacks_something_is_refused_by_its_name(given, code
     assert isinstance(found, Reason)
     assert found.code == code
     assert named in found.message
+
+
+UNUSUAL = [DEEPSEEK_V2_LITE, QWEN3_6_35B, BAMBA, NEMOTRON_H, JAMBA, MINIMAX, LFM2]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(pytest.param(config(path.stem), id=path.stem) for path in sorted(CONFIGS.glob("*.json"))),
+        *(pytest.param(given, id=given["model_type"]) for given in UNUSUAL),
+        pytest.param(
+            config("qwen3_30b", quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]}),
+            id="blocks of a quantisation",
+        ),
+        pytest.param(
+            {**config("llama3_1"), "vision_config": {"num_heads": 12}}, id="heads of a vision tower"
+        ),
+        pytest.param(
+            config(
+                "llama3_1",
+                num_hidden_layers=4,
+                layer_types=["chunked_attention"] * 4,
+                attention_chunk_size=8192,
+            ),
+            id="chunks",
+        ),
+    ],
+)
+def test_what_a_version_keeps_of_its_configuration_gives_the_same_geometry(given):
+    wanted, kept = geometry(given), facts(given)
+    if kept["attention"] is None:
+        assert {layer.kind for layer in wanted.layers} == {Kind.FULL}
+        assert (wanted.experts, wanted.scale_block, wanted.vision_heads) == (0, 0, 0)
+        return
+    assert len(kept["attention"]) < 1024
+    assert recall(kept["attention"]) == wanted
+    resolved = {"attention": kept["attention"], "layers": kept["layers"], "format": "safetensors"}
+    assert Facts.read("m", resolved).layout() == wanted
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "9" * 5000, "[" * 100_000, '{"layer_types": "XX"}'])
+def test_a_text_that_describes_no_layers_is_planned_as_full(text):
+    assert recall(text) is None
+    plain = {"layers": 2, "hiddenSize": 64, "attentionHeads": 4, "vocabulary": 100, "attention": text}
+    layout = Facts.read("m", plain).layout()
+    assert [layer.kind for layer in layout.layers] == [Kind.FULL] * 2
+
+
+def test_layers_of_unknown_kinds_are_left_to_be_planned_as_full():
+    assert facts(config("gpt_oss_20b", layer_types=["tape"] * 24))["attention"] is None

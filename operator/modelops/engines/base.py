@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
-from modelops.engines.geometry import Geometry, uniform
+from modelops.engines.geometry import Geometry, recall, uniform
 from modelops.plan import Reason
 
 GIB = 2**30
@@ -66,6 +66,7 @@ class Facts:
             quantization=resolved.get("quantization"),
             remote_code=bool(resolved.get("remoteCode")),
             main_file=resolved.get("mainFile"),
+            geometry=recall(resolved.get("attention") or ""),
         )
 
     def layout(self) -> Geometry | None:

@@ -3,6 +3,7 @@
 Symbols, rules and goldens: research/engines.md 4.1, 4.3, 4.4.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -95,7 +96,7 @@ class Layer:
 class Geometry:
     """What decides how much memory a model's cache takes, and how it may be split."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field(hash=False)
     hidden_size: int
     attention_heads: int
     kv_heads: int
@@ -237,8 +238,9 @@ NAMED_LAYERS = {
     "mamba2": Kind.LINEAR,
     "conv": Kind.LINEAR,
     "moe": Kind.NONE,
+    **{kind.name[0]: kind for kind in Kind if kind is not Kind.MLA},
 }
-"""What ``layer_types`` and ``layers_block_type`` may hold."""
+"""What ``layer_types`` and ``layers_block_type`` may hold; a text holds the first letters of the kinds."""
 PATTERN_LETTERS = {"M": Kind.LINEAR, "*": Kind.FULL, "-": Kind.NONE, "E": Kind.NONE}
 """Nemotron-H writes its layers as one word."""
 
@@ -299,6 +301,17 @@ def read(config: Config) -> Geometry | Reason:
         scale_block=_scale_block(text.get("quantization_config")),
         vision_heads=_vision_heads(config),
     )
+
+
+@lru_cache(maxsize=1024)
+def recall(attention: str) -> Geometry | None:
+    """Return the geometry that the text of a version's facts describes; None when it describes none."""
+    try:
+        config = json.loads(attention)
+    except (ValueError, RecursionError):
+        return None
+    found = read(config) if isinstance(config, dict) else None
+    return found if isinstance(found, Geometry) else None
 
 
 def _refuse_layers(text: Config) -> Reason | None:
