@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelops.placement.inventory import NodeRow, PodUse, inventory
+from modelops.placement.inventory import NodeRow, PodUse, inventory, renewed
 from modelops.placement.reservations import Reservation, reserve
 
 GPU = "nvidia.com/gpu"
@@ -74,3 +74,12 @@ def test_the_order_of_reservations_changes_nothing_and_none_is_taken_twice(wante
     assert free(reserve(CLUSTER, shuffled)) == free(found)
     for state, before in zip(found.nodes, CLUSTER.nodes, strict=True):
         assert 0 <= state.free(GPU) <= before.free(GPU)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abhx"), st.integers(1, 4)), max_size=6), st.integers(0, 6))
+def test_an_inventory_that_is_renewed_is_the_one_made_anew(pods, split):
+    rows = [node("a"), node("b", count=8), node("h", "NVIDIA-H100"), node("z", ready=False)]
+    uses = [PodUse(name, {GPU: count}) for name, count in pods]
+    before = inventory(rows, uses[:split])
+    assert renewed(before, uses) == inventory(rows, uses)
+    assert renewed(renewed(before, uses), uses[:split]) == before

@@ -215,13 +215,13 @@ class Inventory:
     def taking(self, name: str, requests: Mapping[str, int]) -> "Inventory":
         """Return the inventory once *requests* are taken of the node *name*; itself without such a node."""
         before = self.node(name)
-        if before is None:
-            return self
-        after, group = before.taking(requests), before.group
-        swapped = _swapped(self.alike[group], after)
-        return Inventory(
-            _swapped(self.nodes, after), (*self.alike[:group], swapped, *self.alike[group + 1 :])
-        )
+        return self if before is None else self.swapping(before.taking(requests))
+
+    def swapping(self, after: NodeState) -> "Inventory":
+        """Return the inventory with *after* in place of the node of its name, which it is like."""
+        alike = list(self.alike)
+        alike[after.group] = _swapped(alike[after.group], after)
+        return Inventory(_swapped(self.nodes, after), tuple(alike))
 
 
 def _name(node: NodeState) -> str:
@@ -237,18 +237,37 @@ def inventory(
     nodes: Iterable[NodeRow], pods: Iterable[PodUse], model_nodes: Iterable[ModelNodeRow] = ()
 ) -> Inventory:
     """Return what the cluster has; *pods* are those that are bound and have not ended."""
-    used: dict[str, Counter[str]] = {}
-    for pod in pods:
-        used.setdefault(pod.node, Counter()).update(pod.requests)
+    used = _used(pods)
     reports = {row.name: row for row in model_nodes}
     ordered = sorted(nodes, key=lambda node: node.name)
-    states = [_state(n, used.get(n.name, Counter()), reports.get(n.name)) for n in ordered]
+    states = [_state(n, used.get(n.name, {}), reports.get(n.name)) for n in ordered]
     groups: dict[object, int] = {}
     states = [replace(state, group=groups.setdefault(_likeness(state), len(groups))) for state in states]
     alike: list[list[NodeState]] = [[] for _ in groups]
     for state in states:
         alike[state.group].append(state)
     return Inventory(tuple(states), tuple(map(tuple, alike)))
+
+
+def renewed(before: Inventory, pods: Iterable[PodUse]) -> Inventory:
+    """Return *before* with what *pods* take now, for nodes that are as they were."""
+    used = _used(pods)
+    after = before
+    for node in before.nodes:
+        taken = used.get(node.name, {})
+        if taken != node.used:
+            after = after.swapping(replace(node, used=taken))
+    return after
+
+
+def _used(pods: Iterable[PodUse]) -> dict[str, dict[str, int]]:
+    """Return what is taken of each node."""
+    used: dict[str, dict[str, int]] = {}
+    for pod in pods:
+        taken = used.setdefault(pod.node, {})
+        for name, count in pod.requests.items():
+            taken[name] = taken.get(name, 0) + count
+    return used
 
 
 def _likeness(node: NodeState) -> object:
