@@ -408,3 +408,29 @@ def test_a_fit_holds_one_request_beside_the_most_overhead(question):
     assert found.max_context_tokens >= question.context_tokens
     if found.blocks is not None:
         assert found.blocks - 1 >= found.cache.request_blocks
+
+
+KEYS = sorted({key for name in FILES for key in config(name)} | {*QWEN3_6, "text_config", "vision_config"})
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 2**41) | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    MODELS,
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4),
+    st.sampled_from(["vLLM", "SGLang", "LlamaCpp"]),
+)
+def test_no_configuration_however_odd_breaks_the_sum(model, changes, engine):
+    for kv_bytes in (None, GIB):
+        found = answer(Question({**model, **changes}, 8, gpu("H100"), engine=engine, kv_bytes=kv_bytes))
+        if isinstance(found, Reason):
+            assert found.message.count("\n") == 0
+            assert "; " in found.message
+        else:
+            json.dumps(found.to_wire(), allow_nan=False)
