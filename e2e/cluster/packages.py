@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from e2e.cluster import cache
-from e2e.cluster.progress import CommandFailed, run, say, stage
+from e2e.cluster.progress import CACHED, CommandFailed, run, say, stage
 
 WANTED = {
     "runc": "runc",
@@ -50,7 +50,7 @@ def ensure() -> dict[str, str]:
         )
     with stage("packages") as step, cache.lock("packages"):
         absent = missing()
-        step.outcome = f"installed {len(absent)}" if absent else "cached"
+        step.outcome = f"installed {len(absent)}" if absent else CACHED
         if absent:
             _install(absent)
     found = versions()
