@@ -257,6 +257,12 @@ def test_a_gpu_whose_memory_others_hold_is_not_free():
     assert state(NODE, [PodUse("n1", {GPU: 6})], [report]).free(GPU) == 2, "or hold nothing yet"
 
 
+def test_a_promise_takes_of_what_is_idle():
+    found = state(NODE, (), [ModelNodeRow("n1", 8, 8, idle=5)])
+    assert found.taking({GPU: 2}).free(GPU) == 3
+    assert found.taking({GPU: 2}).taking({GPU: 4}).free(GPU) == 0
+
+
 def test_memory_that_sharers_hold_says_nothing_of_the_next_share():
     node = labelled(replicas="4", **{"sharing-strategy": "time-slicing"})
     found = state(replace(node, allocatable={GPU: 32}), (), [ModelNodeRow("n1", 8, 8, idle=0)])

@@ -3,6 +3,7 @@
 Labels: NVIDIA's GPU feature discovery 0.20; research/engines.md 5.1, 5.2.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -191,6 +192,16 @@ class NodeState:
     """Why nobody can use its GPUs, now or ever."""
     is_passing: bool = False
     """Whether that reason may pass by itself or by an admin's hand, without new hardware."""
+    group: int = 0
+    """Its place in ``Inventory.alike``."""
+    free_gpus: int = field(init=False, repr=False, compare=False)
+    """Reckoned once, since every service that is placed asks every node."""
+
+    def __post_init__(self) -> None:
+        shares = self.gpu.shares if self.gpu else 1
+        taken = self.used.get(GPU_RESOURCE, 0) + self.unhealthy * shares
+        left = self.total(GPU_RESOURCE) - taken
+        object.__setattr__(self, "free_gpus", max(0, left if self.idle is None else min(left, self.idle)))
 
     @property
     def can_run_pods(self) -> bool:
@@ -203,11 +214,9 @@ class NodeState:
 
     def free(self, resource: str) -> int:
         """Return how many of *resource* a new pod could have."""
-        left = self.total(resource) - self.used.get(resource, 0)
         if resource == GPU_RESOURCE:
-            left -= self.unhealthy * (self.gpu.shares if self.gpu else 1)
-            left = left if self.idle is None else min(left, self.idle)
-        return max(0, left)
+            return self.free_gpus
+        return max(0, self.total(resource) - self.used.get(resource, 0))
 
     def free_of_total(self, resource: str) -> str:
         """Return how many are free, for people, and what keeps the rest back beside pods: 5 of 8 free."""
@@ -218,24 +227,88 @@ class NodeState:
             why.append(f"memory of {held} is held by others than pods that asked for a GPU")
         return f"{told} ({'; '.join(why)})" if why else told
 
+    def taking(self, requests: Mapping[str, int]) -> "NodeState":
+        """Return the node with *requests* taken too, of the idle ones: such pods hold no memory yet."""
+        used = {**self.used, **{key: self.used.get(key, 0) + count for key, count in requests.items()}}
+        idle = None if self.idle is None else max(0, self.idle - requests.get(GPU_RESOURCE, 0))
+        return replace(self, used=used, idle=idle)
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """All nodes, by name."""
 
     nodes: tuple[NodeState, ...] = ()
+    alike: tuple[tuple[NodeState, ...], ...] = ()
+    """The same nodes together with those that differ in name, labels and use alone; each by name."""
+
+    def node(self, name: str) -> NodeState | None:
+        """Return the node of that name."""
+        at = bisect_left(self.nodes, name, key=_name)
+        return self.nodes[at] if at < len(self.nodes) and self.nodes[at].name == name else None
+
+    def taking(self, name: str, requests: Mapping[str, int]) -> "Inventory":
+        """Return the inventory once *requests* are taken of the node *name*; itself without such a node."""
+        before = self.node(name)
+        return self if before is None else self.swapping(before.taking(requests))
+
+    def swapping(self, after: NodeState) -> "Inventory":
+        """Return the inventory with *after* in place of the node of its name, which it is like."""
+        alike = list(self.alike)
+        alike[after.group] = _swapped(alike[after.group], after)
+        return Inventory(_swapped(self.nodes, after), tuple(alike))
+
+
+def _name(node: NodeState) -> str:
+    return node.name
+
+
+def _swapped(nodes: tuple[NodeState, ...], after: NodeState) -> tuple[NodeState, ...]:
+    at = bisect_left(nodes, after.name, key=_name)
+    return (*nodes[:at], after, *nodes[at + 1 :])
 
 
 def inventory(
     nodes: Iterable[NodeRow], pods: Iterable[PodUse], model_nodes: Iterable[ModelNodeRow] = ()
 ) -> Inventory:
     """Return what the cluster has; *pods* are those that are bound and have not ended."""
-    used: dict[str, Counter[str]] = {}
-    for pod in pods:
-        used.setdefault(pod.node, Counter()).update(pod.requests)
+    used = _used(pods)
     reports = {row.name: row for row in model_nodes}
     ordered = sorted(nodes, key=lambda node: node.name)
-    return Inventory(tuple(_state(n, used.get(n.name, Counter()), reports.get(n.name)) for n in ordered))
+    states = [_state(n, used.get(n.name, {}), reports.get(n.name)) for n in ordered]
+    groups: dict[object, int] = {}
+    states = [replace(state, group=groups.setdefault(_likeness(state), len(groups))) for state in states]
+    alike: list[list[NodeState]] = [[] for _ in groups]
+    for state in states:
+        alike[state.group].append(state)
+    return Inventory(tuple(states), tuple(map(tuple, alike)))
+
+
+def renewed(before: Inventory, pods: Iterable[PodUse]) -> Inventory:
+    """Return *before* with what *pods* take now, for nodes that are as they were."""
+    used = _used(pods)
+    after = before
+    for node in before.nodes:
+        taken = used.get(node.name, {})
+        if taken != node.used:
+            after = after.swapping(replace(node, used=taken))
+    return after
+
+
+def _used(pods: Iterable[PodUse]) -> dict[str, dict[str, int]]:
+    """Return what is taken of each node."""
+    used: dict[str, dict[str, int]] = {}
+    for pod in pods:
+        taken = used.setdefault(pod.node, {})
+        for name, count in pod.requests.items():
+            taken[name] = taken.get(name, 0) + count
+    return used
+
+
+def _likeness(node: NodeState) -> object:
+    """Return what decides on a node before its name, labels and use are looked at."""
+    why = node.unusable.code if node.unusable else ""
+    return node.gpu, frozenset(node.allocatable.items()), node.taints, why, node.is_passing
 
 
 def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
