@@ -1,4 +1,4 @@
-"""Install the distribution packages that the cluster needs, only those that are missing."""
+"""Install the distribution packages that the cluster and its stand-ins need, only those that are missing."""
 
 import os
 import shutil
@@ -23,6 +23,8 @@ WANTED = {
     "docker-registry": "docker-registry",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
+    "gcc": "cc",
+    "libc6-dev": "/usr/include/stdio.h",
 }
 """Package and what is wanted of it: a program, or a file by its whole path."""
 

@@ -249,8 +249,8 @@ def _not_now(option: Option, node: NodeState, *, demand: Demand) -> Reason:
         return node.unusable
     return Reason(
         "NotEnoughFree",
-        f"{node.name}: needs {option.gpus} x {described(node)}, found {node.free(demand.resource_name)} of "
-        f"{node.total(demand.resource_name)} free; free a GPU",
+        f"{node.name}: needs {option.gpus} x {described(node)}, found "
+        f"{node.free_of_total(demand.resource_name)}; free a GPU",
     )
 
 
@@ -267,10 +267,10 @@ def _wait_for(nearest: Option, demand: Demand) -> Reason:
         return Reason(
             "WaitingForCapacity", f"{needs}, found {node.name} unusable now ({node.unusable.message})"
         )
-    free, total = node.free(demand.resource_name), node.total(demand.resource_name)
+    lack = nearest.gpus - node.free(demand.resource_name)
     return Reason(
         "WaitingForCapacity",
-        f"{needs}, found {free} of {total} free on {node.name}; free {nearest.gpus - free} GPU there "
+        f"{needs}, found {node.free_of_total(demand.resource_name)} on {node.name}; free {lack} GPU there "
         "or add such a node",
     )
 
