@@ -1,5 +1,6 @@
 """What the server fills in, and how it writes quantities: live objects are never what was sent."""
 
+import copy
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +11,8 @@ _MILLI = re.compile(r"^(\d+)000m$")
 
 
 def filled(obj: Obj) -> Obj:
-    """Return *obj* with the defaults of its kind; *obj* is changed."""
+    """Return *obj* with the defaults of its kind; what was sent stays as it is."""
+    obj = copy.deepcopy(obj)
     spec = obj.get("spec")
     if not isinstance(spec, dict):
         return obj

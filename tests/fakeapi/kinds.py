@@ -59,7 +59,8 @@ class Served:
         if self.is_custom:
             return self.lists.get(names)
         if names[-1] == "ports":
-            return ("containerPort", "protocol") if "containers" in names else ("port", "protocol")
+            is_pod = names[-2] in ("containers", "initContainers")
+            return ("containerPort", "protocol") if is_pod else ("port", "protocol")
         return None if "rules" in names else _BUILT_IN.get(names[-1])
 
 

@@ -19,8 +19,10 @@ from tests.faults.stories import Story, brought
 from tests.faults.world import World
 from tests.serving.cluster import Cluster
 
-QUIET_SECONDS = 30.0
+QUIET_SECONDS = 20.0
 LIMIT_SECONDS = 900.0
+WAKING_SECONDS = 5.0
+"""In which a process that woke does what it still does."""
 FIRST, SECOND = "first", "second"
 
 
@@ -107,6 +109,7 @@ async def _told(story: Story, injection: Injection | None, world: World, replica
     if barrier is not None:
         barrier.open()
         first.wake()
+        await asyncio.sleep(WAKING_SECONDS)
         await _until(lambda: _is_quiet(api, replicas, QUIET_SECONDS), of=story.name)
     writes = list(api.log.writes())
     second = replicas[1]

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import disable_created_metrics
@@ -70,12 +71,24 @@ def _every_kind(parts: Parts) -> Kinds:
 class Operator:
     """One replica."""
 
-    def __init__(self, settings: Settings, assemble: Assemble, kubeconfig: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        assemble: Assemble,
+        kubeconfig: str | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+        end: Callable[[int], None] = os._exit,
+    ) -> None:
+        """*wall* is the machine's clock; *end* ends the process at once, with a status."""
         self._settings = settings
+        self._wall = wall
+        self._end = end
         self._assemble = assemble
         self._kubeconfig = kubeconfig
         self._stop = asyncio.Event()
-        self._clock = Clock()
+        self._clock = Clock(wall)
+        self._monotonic: Callable[[], float] = time.monotonic
         self._lag = probes.Lag()
         self._machine: Machine | None = None
         self._kopf: Shell | None = None
@@ -83,6 +96,9 @@ class Operator:
 
     async def run(self) -> int:
         """Serve probes, become the leader, lead, and return the exit status."""
+        # All waiting is by the loop's own clock, so that a test can hold it.
+        self._monotonic = asyncio.get_running_loop().time
+        self._clock = Clock(self._wall, self._monotonic)
         handle_signals(self._stop.set)
         servers = await self._serve()
         ticker = asyncio.create_task(forever("ticker", lambda: self._lag.run(self._tick)), name="ticker")
@@ -128,6 +144,7 @@ class Operator:
             # The name alone could be that of an earlier life.
             f"{name}_{uuid.uuid4()}",
             Timing(lease.duration, lease.renew, lease.retry),
+            monotonic=self._monotonic,
         )
 
     async def _acquired(self, elector: Elector) -> bool:
@@ -153,7 +170,9 @@ class Operator:
     async def _lead(self, kube: Kube, elector: Elector) -> int:
         keeping = asyncio.create_task(elector.keep(), name="keep the lease")
         keeping.add_done_callback(self._lost)
-        machine = self._machine = build(self._settings, self._assemble, kube, self._clock)
+        machine = self._machine = build(
+            self._settings, self._assemble, kube, self._clock, monotonic=self._monotonic
+        )
         if told := await self._missing_kinds(kube, machine.kinds):
             log.error("modelops operator: %s", told)
             await self._let_go(elector, keeping)
@@ -214,7 +233,7 @@ class Operator:
         if not keeping.cancelled() and (error := keeping.exception()):
             log.critical("keeping the Lease failed", exc_info=error)
         logging.shutdown()
-        os._exit(1)
+        self._end(1)
 
     # --- what the probes ask ---------------------------------------------------------------------
 
@@ -235,8 +254,8 @@ class Operator:
         machine = self._machine
         if machine is None:
             return None
-        since = [str(one) for one in machine.reflectors if _is_long(one.down_since)]
-        since += ["kopf"] if self._kopf and _is_long(self._kopf.down_since) else []
+        since = [str(one) for one in machine.reflectors if self._is_long(one.down_since)]
+        since += ["kopf"] if self._kopf and self._is_long(self._kopf.down_since) else []
         return f"watches: down for {_DOWN_SECONDS:.0f} s: {', '.join(since)}" if since else None
 
     def _tick(self) -> None:
@@ -247,9 +266,8 @@ class Operator:
             metrics.QUEUE_DEPTH.set(self._machine.queue.depth)
             metrics.QUEUE_AGE.set(self._machine.queue.age)
 
-
-def _is_long(since: float | None) -> bool:
-    return since is not None and time.monotonic() - since >= _DOWN_SECONDS
+    def _is_long(self, since: float | None) -> bool:
+        return since is not None and self._monotonic() - since >= _DOWN_SECONDS
 
 
 async def _cancelled(*tasks: "asyncio.Task[None]") -> None:
