@@ -58,9 +58,8 @@ class FakeApi:
 
     async def __aenter__(self) -> Self:
         self._epoch = self.seconds()
-        self._runner = web.AppRunner(
-            self._app(), access_log=None, shutdown_timeout=0.1, keepalive_timeout=1e6
-        )
+        patience: dict[str, Any] = {"shutdown_timeout": 0.1, "keepalive_timeout": 1e6}
+        self._runner = web.AppRunner(self._app(), access_log=None, **patience)
         await self._runner.setup()
         await self.listen()
         return self

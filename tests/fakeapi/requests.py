@@ -59,7 +59,8 @@ class Where:
 def where(kinds: Mapping[tuple[str, str], Served], path: str) -> Where | None:
     """Return what *path* names; None: nothing that is served."""
     parts = path.strip("/").split("/")
-    head, rest = (parts[1], parts[2:]) if parts[0] == "api" else ("/".join(parts[1:3]), parts[3:])
+    length = 2 if parts[0] == "api" else 3
+    head, rest = "/".join(parts[1:length]), parts[length:]
     namespace = ""
     # A namespace is an object too: /api/v1/namespaces/x, and its status.
     if len(rest) > 2 and rest[0] == "namespaces" and rest[2] not in ("status", "finalize"):

@@ -130,9 +130,7 @@ def _created(write: Write, body: Obj, owner: Owner) -> Obj:
     if meta.get("uid"):
         found = "" if write.before is None else write.before.uid
         raise answers.precondition(write.plural, write.name, "UID", meta["uid"], found)
-    if meta.get("resourceVersion"):
-        raise answers.stale(write.plural, write.name)
-    obj = _new(write, body)
+    obj = _new(write, body)  # a resourceVersion alone keeps nothing from being created
     return _save(write, None, obj, {owner: frozenset(paths(write.kind, _scope(write, body)))}, owner)
 
 

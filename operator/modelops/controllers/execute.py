@@ -178,7 +178,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def _body(manifest: Manifest, digest: str, known: Manifest) -> Manifest:
-    """Return what goes to the server: the wish, its hash, and what is known of the object as preconditions."""
+    """Return what goes to the server: the wish, its hash, and what is known of it as preconditions."""
     meta = manifest["metadata"]
     notes = {**(meta.get("annotations") or {}), APPLIED_HASH: digest}
     return {**manifest, "metadata": {**meta, "annotations": notes, **known}}

@@ -177,8 +177,8 @@ class Shell:
             except Exception as error:  # noqa: BLE001  # whatever ends kopf must not end the process
                 log.error("kopf ended: %s; it starts again", f"{type(error).__name__} {error}".rstrip())
             else:
-                if not self._stop.is_set() and self.down_since is not None:
-                    # It never got ready: a signal came in the moment in which its handlers stood over ours.
+                if not self._stop.is_set():
+                    # Without an error only a signal ends it: one that came while its handlers stood over ours.
                     self._on_signal()
                     break
             self._ended()
