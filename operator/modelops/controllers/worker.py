@@ -164,7 +164,7 @@ class Workers:
         """Come back when the server asked, without growing the back-off: the key did nothing wrong."""
         self._tell(key, error)
         pause = _BUSY_SECONDS if error.retry_after is None else error.retry_after.total_seconds()
-        self._loop.queue.add_after(key, max(0.2, pause) * random.uniform(1.0, 1.2))
+        self._loop.queue.hold(key, max(0.2, pause) * random.uniform(1.0, 1.2))
 
     async def _refused(self, key: Key, row: Row, error: _Refusal) -> None:
         """Leave the refusal for the next plan to tell; it is the user's news, not an error of ours."""
