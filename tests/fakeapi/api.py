@@ -109,7 +109,15 @@ class FakeApi:
     # --- objects -------------------------------------------------------------------------------------
 
     def kind(self, kind: str) -> Served:
-        return next(one for one in self.kinds.values() if one.resource.kind == kind)
+        """Return a kind that is served.
+
+        Raises:
+            KeyError: it is not.
+        """
+        for one in self.kinds.values():
+            if one.resource.kind == kind:
+                return one
+        raise KeyError(kind)
 
     def seed(self, *objects: Obj, applied_by: str = FIELD_MANAGER) -> None:
         """Store objects as they are, status and uid included; no rule is asked.
@@ -139,7 +147,9 @@ class FakeApi:
         return stored.fresh() if stored else None
 
     def all(self, kind: str) -> list[Obj]:
-        """Return every object of a kind, by namespace and name."""
+        """Return every object of a kind, by namespace and name; of a kind that is not served none."""
+        if not any(one.resource.kind == kind for one in self.kinds.values()):
+            return []
         return [stored.fresh() for _, stored in sorted(self.state.of(self.kind(kind)).items())]
 
     def touch(self, kind: str, namespace: str = "", name: str = "") -> int:

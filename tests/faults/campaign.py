@@ -105,6 +105,7 @@ async def _told(story: Story, injection: Injection | None, world: World, replica
     started = api.seconds()
     barrier = _strike(api, first, injection) if injection else None
     story.act(api)
+    asyncio.get_running_loop().call_later(10.0, setattr, first, "jumped", story.jump)
     await _until(lambda: story.is_done(api) and _is_quiet(api, replicas, QUIET_SECONDS), of=story.name)
     if barrier is not None:
         barrier.open()

@@ -68,13 +68,15 @@ class Replica:
         self.led_at: float | None = None
         self.is_dead = False
         self.wants_to_end = False
+        self.jumped = 0.0
+        """How far the machine's wall clock is wrong."""
         self._task = loop.create_task(self._run(), name=name)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         await self.elector.acquire()
         self.led_at = loop.time()
-        clock = Clock(lambda: self.world.api.now().timestamp(), loop.time)
+        clock = Clock(lambda: self.world.api.now().timestamp() + self.jumped, loop.time)
         self.machine = build(
             self._settings,
             self._assemble,
@@ -116,6 +118,7 @@ class Replica:
                     origin = int(state.ready_at.timestamp())
                     found = counted(state.run_id, origin, seconds, closed, self.world.traffic)
                 parts.observations.put(Key("InferenceService", row.namespace, row.name), MEASURED, found)
+            parts.clock.adjust()  # as the program does each second
             await asyncio.sleep(MEASURE_SECONDS)
 
     # --- its end -------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ class Story:
     act: Callable[[FakeApi], None]
     is_done: Callable[[FakeApi], bool]
     traffic: Traffic = field(default_factory=Traffic)
+    jump: float = 0.0
+    """By so many seconds the machine's wall clock jumps ten seconds after the story began."""
 
 
 def want(name: str) -> Callable[[FakeApi], None]:
