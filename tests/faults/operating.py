@@ -27,7 +27,9 @@ SETTLED_SECONDS = 120.0
 class Running:
     """One process of the operator, in this event loop."""
 
-    def __init__(self, api: FakeApi, operator: Operator, status: "asyncio.Task[int]", ends: list[int]) -> None:
+    def __init__(
+        self, api: FakeApi, operator: Operator, status: "asyncio.Task[int]", ends: list[int]
+    ) -> None:
         self.api = api
         self.operator = operator
         self.status = status

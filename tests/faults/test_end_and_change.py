@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-
 from tests.fakeapi import answers
 from tests.fakeapi.api import FakeApi
 from tests.faults.campaign import run
@@ -171,5 +170,3 @@ def test_a_child_kind_that_is_removed_takes_its_rows_along_and_ends_nothing(tmp_
             assert await run.terminate() == 0
 
     tell(story)
-
-

@@ -11,7 +11,7 @@ from tests.fakeapi.requests import Asked
 from tests.faults.campaign import Blow, Injection, Outcome, run
 from tests.faults.stories import STORIES, Story
 
-FEW = 5
+FEW = 4
 """So many writes of a story are struck by default, each by another blow."""
 BY_NAME = {story.name: story for story in STORIES}
 

@@ -1,4 +1,4 @@
-"""Whatever ends kopf, the process goes on and nothing is lost: the rows of the notes on the loop, 2.3 and 3.1."""
+"""Whatever ends kopf, the process goes on and loses nothing: the notes on the loop, 2.3 and 3.1."""
 
 import asyncio
 import os
@@ -144,7 +144,7 @@ def test_a_kind_that_goes_and_comes_back_empty_takes_its_rows_along(tmp_path: Pa
 
 
 def test_an_own_kind_that_is_listed_empty_after_410_gives_no_sign_and_is_swept(tmp_path: Path):
-    """With nothing left to list, kopf tells nobody that it listed: only the sweep of every ten minutes knows."""
+    """With nothing left to list, kopf tells nobody that it listed: only the regular sweep knows."""
 
     async def story(api: FakeApi) -> None:
         api.seed(widget("only"))

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -205,4 +206,4 @@ def test_five_candidates_under_many_faults_never_lead_at_once_and_terms_rise():
     assert len(seen.terms) >= 20
     assert rises(seen.terms)
     spans = sorted(seen.spans.values())
-    assert all(one[1] < other[0] for one, other in zip(spans, spans[1:], strict=False)), "no overlap"
+    assert all(one[1] < other[0] for one, other in pairwise(spans)), "no overlap"

@@ -130,7 +130,7 @@ class Elector:
             log.warning("%s: not released, runs out by itself: %s", self._lease, error)
 
     async def _take(self, before: float) -> bool:
-        """Renew what is known to be ours, else read the Lease and write it when it is ours, empty or expired."""
+        """Renew what is ours, else read the Lease and write it when it is ours, empty or expired."""
         if await self._renewed():
             return True
         try:

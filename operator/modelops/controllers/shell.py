@@ -178,7 +178,7 @@ class Shell:
                 log.error("kopf ended: %s; it starts again", f"{type(error).__name__} {error}".rstrip())
             else:
                 if not self._stop.is_set():
-                    # Without an error only a signal ends it: one that came while its handlers stood over ours.
+                    # Without an error only a signal ends it: it came while kopf's handlers stood over ours.
                     self._on_signal()
                     break
             self._ended()
