@@ -1,6 +1,7 @@
 """Lists: in pages of one consistent version, whole or metadata alone."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.fakeapi import answers
@@ -62,6 +63,12 @@ class Lists:
         if len(self._begun) > KEPT:
             del self._begun[next(iter(self._begun))]
         return number
+
+
+def page_of(query: Mapping[str, str]) -> int:
+    """Return the number of the page that is asked for; 0 is the first."""
+    start = query.get("continue", "").partition(".")[2]
+    return int(start) // int(query["limit"]) if start else 0
 
 
 def _text(kind: Served, items: tuple[Stored, ...], meta: dict[str, object], *, is_metadata: bool) -> bytes:

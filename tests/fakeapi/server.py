@@ -13,7 +13,7 @@ from tests.fakeapi import verbs
 from tests.fakeapi.answers import Refusal
 from tests.fakeapi.faults import Drop, Faults
 from tests.fakeapi.kinds import Served
-from tests.fakeapi.lists import Lists
+from tests.fakeapi.lists import Lists, page_of
 from tests.fakeapi.requests import Asked, Log, Where, verb_of, where
 from tests.fakeapi.selectors import selector
 from tests.fakeapi.state import Obj, State
@@ -48,7 +48,7 @@ class Server:
             asked.verb = verb_of(request, named)
             asked.kind, asked.namespace = named.kind.resource.kind, named.namespace
             asked.name, asked.subresource = named.name, named.subresource
-            asked.page = int(float((asked.query.get("continue") or "0.0").partition(".")[2] or 0) > 0)
+            asked.page = page_of(asked.query)
         try:
             await self._read(request, asked)
             self.log.add(asked)

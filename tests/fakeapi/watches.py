@@ -82,13 +82,13 @@ class Watches:
         try:
             while self._monotonic() < end:
                 stream.changed.clear()
-                while stream.orders:
-                    await self._obey(stream.orders.popleft(), response)
                 while at < len(history.changes) and not stream.is_stalled:
                     line = _line(history.changes[at], matches)
                     at += 1
                     if line is not None:
                         await response.write(line)
+                while stream.orders:
+                    await self._obey(stream.orders.popleft(), response)
                 if self._monotonic() >= next_mark:
                     next_mark += BOOKMARK_SECONDS
                     if bookmarks and not stream.is_stalled:
