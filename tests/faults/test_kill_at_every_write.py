@@ -35,10 +35,14 @@ def test_an_operator_that_is_struck_at_a_write_ends_where_it_would_have_ended(
     story: Story, all_faults: bool, capsys: pytest.CaptureFixture[str]
 ):
     injections = _injections(story, len(untouched(story.name).writes), whole=all_faults)
-    wrong = {str(injection): found for injection in injections if (found := _wrong(story, injection))}
+    outcomes = {str(injection): run(story, injection) for injection in injections}
+    struck = sum(outcome.is_hit for outcome in outcomes.values())
     with capsys.disabled():
-        print(f" {story.name}: {len(injections)} injection points", end="")
+        print(f" {story.name}: {struck} of {len(injections)} injection points struck", end="")
+    wrong = {name: found for name, outcome in outcomes.items() if (found := _wrong(story, outcome))}
     assert wrong == {}
+    # Two writes may meet in one; then a run has one less than the untouched one had.
+    assert struck >= 0.95 * len(injections) - 1
 
 
 def _injections(story: Story, writes: int, *, whole: bool) -> list[Injection]:
@@ -53,13 +57,14 @@ def _injections(story: Story, writes: int, *, whole: bool) -> list[Injection]:
     ][:FEW]
 
 
-def _wrong(story: Story, injection: Injection) -> list[str]:
+def _wrong(story: Story, outcome: Outcome) -> list[str]:
     """Return what a blow changed that it must not."""
-    outcome, base = run(story, injection), untouched(story.name)
+    base = untouched(story.name)
     out = [f"{place}: ends as another" for place in _differences(base.final, outcome.final)]
     out += outcome.outages
-    out += [f"a stale leader's write landed: {write}" for write in outcome.stale if not _may_be_late(write)]
-    return out if outcome.is_hit else [*out, "nothing was struck"]
+    return out + [
+        f"a stale leader's write landed: {write}" for write in outcome.stale if not _may_be_late(write)
+    ]
 
 
 def _differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
