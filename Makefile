@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -49,6 +49,9 @@ generated: venv  ## generated files are fresh
 
 unit: venv  ## unit and golden tests
 	@$(BIN)/python -m pytest tests -q --ignore=tests/integration
+
+test-faults: venv  ## the whole fault campaign: the operator killed or frozen at every write
+	@$(BIN)/python -m pytest tests/faults -q --all-faults
 
 format: venv  ## format and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet . || true
