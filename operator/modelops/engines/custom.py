@@ -1,6 +1,6 @@
 """Custom: a container of the user's own, which answers HTTP behind the meter, on port 8080 unless told."""
 
-from modelops.engines.base import METERED, Ask, Facts, Footprint, Launch
+from modelops.engines.base import METERED, Ask, Compute, Facts, Footprint, Launch
 from modelops.plan import Reason
 
 PORT = 8080
@@ -13,6 +13,8 @@ class Custom:
 
     name = "Custom"
     formats = ()
+    types: frozenset[str] = frozenset()
+    computes_on = Compute.GPUS
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:

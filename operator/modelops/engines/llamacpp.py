@@ -9,14 +9,17 @@ from modelops.engines import pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
 from modelops.engines.base import (
     GIB,
+    LANGUAGE,
     METERED,
     Ask,
+    Compute,
     Facts,
     Footprint,
     Launch,
     refuse_context,
     refuse_driver,
     refuse_format,
+    refuse_no_file,
 )
 from modelops.engines.geometry import Geometry, Layer
 from modelops.plan import Reason
@@ -130,6 +133,8 @@ class LlamaCpp:
 
     name = "LlamaCpp"
     formats = ("GGUF",)
+    types = LANGUAGE
+    computes_on = Compute.GPUS
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:
@@ -137,7 +142,7 @@ class LlamaCpp:
         image = ask.image or IMAGE
         return (
             refuse_format(self.name, self.formats, model, instead="vLLM for safetensors, else Custom")
-            or _refuse_no_file(model)
+            or refuse_no_file(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or _refuse_count(model, ask.gpus)
@@ -219,16 +224,6 @@ class LlamaCpp:
             engine_metrics_path="/metrics",
             writable=(),
         )
-
-
-def _refuse_no_file(model: Facts) -> Reason | None:
-    if model.main_file:
-        return None
-    return Reason(
-        "MainFileUnknown",
-        f"{model.name}: LlamaCpp needs one GGUF file to load, found none or several; "
-        "narrow source.huggingFace.allowPatterns to one",
-    )
 
 
 def _refuse_count(model: Facts, gpus: int) -> Reason | None:

@@ -4,13 +4,16 @@ from modelops.engines import pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
 from modelops.engines.base import (
     GIB,
+    LANGUAGE,
     Ask,
+    Compute,
     Facts,
     Footprint,
     Gpu,
     Launch,
     Queries,
     Series,
+    refuse_code,
     refuse_context,
     refuse_driver,
     refuse_format,
@@ -134,6 +137,8 @@ class VLLM:
 
     name = "vLLM"
     formats = ("safetensors",)
+    types = LANGUAGE
+    computes_on = Compute.GPUS
     queries = Queries(
         requests=Series(
             "http_requests_total", 'handler=~"/v1/(chat/)?completions|/v1/responses|/v1/embeddings"'
@@ -161,7 +166,7 @@ class VLLM:
         image = ask.image or IMAGE
         return (
             refuse_format(self.name, self.formats, model, instead="LlamaCpp for GGUF, else Custom")
-            or _refuse_code(model)
+            or refuse_code(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or _refuse_count(model, ask.gpus)
@@ -246,16 +251,6 @@ class VLLM:
             engine_metrics_path="/metrics",
             writable=("/cache",),
         )
-
-
-def _refuse_code(model: Facts) -> Reason | None:
-    if not model.remote_code:
-        return None
-    return Reason(
-        "RemoteCode",
-        f"{model.name}: vLLM needs a model without code of its own, found files that run at load; "
-        "use a version whose architecture vLLM knows",
-    )
 
 
 def _refuse_count(model: Facts, gpus: int) -> Reason | None:
