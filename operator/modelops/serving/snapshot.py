@@ -81,6 +81,8 @@ class VersionRow:
     authors: frozenset[str]
     requirement: Requirement
     approvals: tuple[Approval, ...] = ()
+    model_type: str = ""
+    """Type of the Model, such as LLM; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
