@@ -48,7 +48,7 @@ generated: venv  ## generated files are fresh
 	@$(BIN)/python -m modelops.governance.policies --chart charts/modelops/templates --check
 
 unit: venv  ## unit and golden tests
-	@$(BIN)/python -m pytest tests -q --ignore=tests/integration
+	@$(BIN)/python -m pytest tests -q --ignore=tests/integration --ignore=tests/processes
 
 format: venv  ## format and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -59,13 +59,16 @@ crds: venv  ## write crds/, the chart's CRD templates and the approval gate
 	@$(BIN)/python -m modelops.governance.policies --chart charts/modelops/templates
 
 golden: venv  ## rewrite the golden files; read the difference as the behaviour change it is
-	@$(BIN)/python -m pytest tests -q --update-golden --ignore=tests/integration
+	@$(BIN)/python -m pytest tests -q --update-golden --ignore=tests/integration --ignore=tests/processes
 
 warm: venv  ## build and cache binaries and images of the native cluster
 	@$(BIN)/python -m e2e.cluster.warm
 
 integration: warm  ## tests against a real API server
 	@$(BIN)/python -m pytest tests/integration -q
+
+test-engines: venv  ## real engines by their rendered arguments; vLLM too once `python -m e2e.engine.real` made it (6 GB)
+	@$(BIN)/python -m pytest tests/processes -v -s
 
 e2e: warm  ## the stories on a real cluster of their own
 	@$(BIN)/python -m pytest e2e -v -s

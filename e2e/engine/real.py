@@ -1,4 +1,7 @@
-"""Where tests find real engines on this machine: environments and programs, kept in the cache."""
+"""Where tests find real engines on this machine: environments and programs, kept in the cache.
+
+``python -m e2e.engine.real`` makes all of them, vLLM for CPUs included.
+"""
 
 import os
 import platform
@@ -158,3 +161,7 @@ def _rename(packages: Path) -> None:
 def environment(python: Path) -> dict[str, str]:
     """Return what a program of an environment needs to be found, and this checkout's runtime."""
     return {"PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONPATH": str(RUNTIME)}
+
+
+if __name__ == "__main__":
+    print(predictive(), *llama_server(), vllm(build=True), sep="\n")

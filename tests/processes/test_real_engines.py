@@ -1,6 +1,6 @@
 """The contract of the family on real engines, each started by the arguments that its file renders.
 
-``make test-engines``.  vLLM is here once its environment was made (``make warm-vllm``: 6 GB).
+``make test-engines``.  vLLM is here once its environment was made: ``python -m e2e.engine.real``, 6 GB.
 """
 
 import asyncio

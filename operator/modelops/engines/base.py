@@ -216,6 +216,8 @@ class Launch:
     startup_period_seconds: int = 1
     ready_period_seconds: int = 2
     """How often the probes ask.  A start is told from a failure by ``startup_seconds``, not by these."""
+    tells: bool = True
+    """Whether the end of its log is kept when it ends badly; False where it may log what it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,16 @@ METERED = Queries(
 """The meter's names, for engines that measure too little themselves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an engine says when it cannot start."""
+
+    text: str
+    """Short and stable part of a line."""
+    advice: str
+    """What is wrong and what to do, as the beginning of a sentence that quotes the line."""
+
+
 class Engine(Protocol):
     """One engine: a name, what it is made for, and four answers."""
 
@@ -277,6 +289,10 @@ class Engine(Protocol):
     @property
     def computes_on(self) -> Compute:
         """Return what it computes on."""
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Return what it says when it cannot start, the most telling first."""
 
     @property
     def queries(self) -> Queries:

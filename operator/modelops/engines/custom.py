@@ -15,6 +15,7 @@ class Custom:
     formats = ()
     types: frozenset[str] = frozenset()
     computes_on = Compute.GPUS
+    faults = ()
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:
@@ -47,4 +48,5 @@ class Custom:
             metered=True,
             engine_metrics_path=None,
             writable=(),
+            tells=False,
         )

@@ -14,6 +14,7 @@ from modelops.engines.base import (
     Ask,
     Compute,
     Facts,
+    Fault,
     Footprint,
     Launch,
     refuse_context,
@@ -41,6 +42,16 @@ CACHE_ELEMENT_BYTES = {
     "iq4_nl": 18 / 32,
 }
 """Bytes per cache element by -ctk and -ctv: blocks of 32 with their scales."""
+
+FAULTS = (
+    Fault(
+        "failed to create_context", "has no room for its cache; lower engine.contextTokens or maxConcurrency"
+    ),
+    Fault("failed to load model", "cannot read its file; the version is damaged, or of a newer format"),
+    Fault("error: invalid argument:", "knows no such argument; use an image of the release that is told"),
+    Fault("couldn't bind HTTP server socket", "finds its port taken; leave 8080 of the pod to it"),
+)
+"""Source: research/engines.md 2.4."""
 
 ARGUMENTS = Allowed(
     engine="LlamaCpp",
@@ -135,6 +146,7 @@ class LlamaCpp:
     formats = ("GGUF",)
     types = LANGUAGE
     computes_on = Compute.GPUS
+    faults = FAULTS
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:

@@ -9,6 +9,7 @@ from modelops.engines.base import (
     Ask,
     Compute,
     Facts,
+    Fault,
     Footprint,
     Launch,
     Queries,
@@ -53,12 +54,14 @@ class MLServer:
     formats = ("pickle", "XGBoost", "LightGBM")
     types = TABULAR
     computes_on = Compute.CPUS
+    faults = (
+        Fault("Some of the models failed to load during startup!", "cannot load its model; see logTail"),
+    )
     queries = Queries(
         requests=Series("rest_server_requests_total", INFER),
         errors=(Series("rest_server_requests_total", f'{INFER},status_code=~"5.."'),),
         e2e=Series("rest_server_request_duration_seconds_bucket", INFER),
         running=Series("rest_server_requests_in_progress"),
-        waiting=Series("batch_request_queue_sum"),
     )
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:

@@ -10,6 +10,7 @@ from modelops.engines.base import (
     Ask,
     Compute,
     Facts,
+    Fault,
     Footprint,
     Launch,
     Queries,
@@ -58,6 +59,7 @@ class Predictive:
     formats = ("skops", "ONNX", "XGBoost", "LightGBM", "rules-json", PICKLE)
     types = TABULAR
     computes_on = Compute.CPUS
+    faults = (Fault("modelops-predictive: ", "cannot load its model"),)
     queries = Queries(
         requests=Series("rest_server_requests_total", INFER),
         errors=(Series("rest_server_requests_total", f'{INFER},status_code=~"5.."'),),

@@ -155,6 +155,7 @@ class SGLang:
     formats = ("safetensors",)
     types = LANGUAGE
     computes_on = Compute.GPUS
+    faults = ()
     queries = Queries(
         requests=Series("sglang:http_responses_total", JUDGED),
         errors=(Series("sglang:http_responses_total", f'{JUDGED},status_code=~"5.."'),),

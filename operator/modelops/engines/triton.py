@@ -87,6 +87,7 @@ class Triton:
     formats = ("ONNX", "Triton")
     types = TABULAR | {"Embedding", "Reranker"}
     computes_on = Compute.EITHER
+    faults = ()
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:

@@ -8,6 +8,7 @@ from modelops.engines.base import (
     Ask,
     Compute,
     Facts,
+    Fault,
     Footprint,
     Gpu,
     Launch,
@@ -45,6 +46,18 @@ LEAST_CAPABILITY = {
     "fp_quant": (10, 0),
 }
 """Oldest compute capability by quantisation.  Source: vLLM 0.33; research/engines.md 4.8."""
+
+FAULTS = (
+    Fault("To serve at least one request with the model's max seq len", "lower engine.contextTokens"),
+    Fault("No available memory for the cache blocks", "has no room for a cache; use a larger GPU or more"),
+    Fault("is less than desired GPU memory utilization", "shares its GPU with another process; end that"),
+    Fault("must be divisible by tensor parallel size", "set accelerator.count to Auto"),
+    Fault("Minimum capability:", "needs a newer GPU for this quantization"),
+    Fault("trust_remote_code=True", "needs code of the model; use an architecture that vLLM knows"),
+    Fault("LocalEntryNotFoundError", "misses files; widen the patterns of the version's source"),
+    Fault("unrecognized arguments:", "knows no such argument; use an image of the release that is told"),
+)
+"""Source: research/engines.md 2.4."""
 
 ARGUMENTS = Allowed(
     engine="vLLM",
@@ -139,6 +152,7 @@ class VLLM:
     formats = ("safetensors",)
     types = LANGUAGE
     computes_on = Compute.GPUS
+    faults = FAULTS
     queries = Queries(
         requests=Series(
             "http_requests_total", 'handler=~"/v1/(chat/)?completions|/v1/responses|/v1/embeddings"'

@@ -359,7 +359,7 @@ def _engine(revision: Revision) -> Manifest:
         "env": [{"name": name, "value": value} for name, value in sorted(launch.env.items())],
         "securityContext": _locked(),
         "resources": resources,
-        "terminationMessagePolicy": "File",
+        "terminationMessagePolicy": "FallbackToLogsOnError" if launch.tells else "File",
         "volumeMounts": [
             {"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True},
             *([_model_at(launch.model_at)] if launch.model_at else []),

@@ -19,14 +19,15 @@ from modelops.serving.manifests import Images, Owner, Revision
 HASHED = ("engine", "accelerator", "placement", "podTemplate")
 """Parts of the spec that make pods; scaling, traffic, policy and actions do not."""
 
-PROBES = {
+SILENT: Mapping[str, Any] = {
     "health_timeout_seconds": 10,
     "health_period_seconds": 10,
     "startup_timeout_seconds": 5,
     "startup_period_seconds": 10,
     "ready_period_seconds": 5,
+    "tells": False,
 }
-"""What a record that is silent about probes means: those of 0.1.0 are, and their pods must not change."""
+"""What a record means that is silent about these: those of 0.1.0 are, and their pods must not change."""
 
 
 def revision_hash(spec: ServiceSpec, version: str, digest: str) -> str:
@@ -41,7 +42,7 @@ def to_status(revision: Revision) -> dict[str, Any]:
     """Return the record in camelCase.  Law: ``from_status(to_status(r), r.owner) == r``."""
     launch = asdict(revision.launch)
     launch["drain"] = revision.launch.drain.total_seconds()
-    launch = {key: value for key, value in launch.items() if value != PROBES.get(key)}
+    launch = {key: value for key, value in launch.items() if key not in SILENT or value != SILENT[key]}
     record: dict[str, Any] = {
         "hash": revision.hash,
         "version": revision.version,
@@ -95,7 +96,7 @@ def from_status(record: Mapping[str, Any], owner: Owner) -> Revision:
             grpc_port=launch.get("grpcPort"),
             metrics_port=launch.get("metricsPort"),
             model_at=launch.get("modelAt", ""),
-            **_probes(launch),
+            **_later(launch),
         ),
         placement=Placement.from_status(record["placement"]),
         resource_name=record.get("resourceName", ""),
@@ -112,9 +113,9 @@ def from_status(record: Mapping[str, Any], owner: Owner) -> Revision:
     )
 
 
-def _probes(launch: Mapping[str, Any]) -> dict[str, int]:
-    """Return how often and how long probes ask."""
-    return {name: launch.get(_camel(name), seconds) for name, seconds in PROBES.items()}
+def _later(launch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what records of 0.1.0 do not tell."""
+    return {name: launch.get(_camel(name), value) for name, value in SILENT.items()}
 
 
 def read_all(records: Sequence[Mapping[str, Any]], owner: Owner) -> dict[str, Revision]:

@@ -24,6 +24,8 @@ class Exit:
     reason: str
     code: int
     message: str = ""
+    log_tail: str = ""
+    """End of its log as it was written; empty where it may hold what users asked."""
 
 
 @dataclass(frozen=True, slots=True)
