@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-meter clean
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration test-engines e2e test demo demo-down warm bench-meter clean
 
 PYTHON ?= python3
 BIN := .venv/bin

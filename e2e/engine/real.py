@@ -123,7 +123,7 @@ def vllm(*, build: bool = False) -> Path | None:
 def _install_vllm(work: Path, step: Stage) -> None:
     venv, log = work / "venv", cache.log_of("engines/vllm")
     run([python(), "-m", "venv", venv], log=log, step=step)
-    pip = [venv / "bin" / "python", "-m", "pip"]
+    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip"]
     quiet = ["--quiet", "--disable-pip-version-check"]
     wheels = work / "wheels"
     run([*pip, "download", *quiet, "--no-deps", "--only-binary", ":all:", "--dest", wheels, VLLM],

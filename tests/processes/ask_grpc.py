@@ -14,6 +14,9 @@ from mlserver.types import InferenceRequest
 
 request = json.loads(sys.argv[2])
 name = request.pop("name")
+for one in request["inputs"]:
+    if one["datatype"] == "BYTES":
+        one["data"] = [text.encode() for text in one["data"]]
 message = converters.ModelInferRequestConverter.from_types(
     InferenceRequest(**request), model_name=name, model_version=None
 )

@@ -74,13 +74,13 @@ def predictive(models: Path, kind: str) -> Member:
         program=lambda launch: (str(python), "-m", "modelops_predictive"),
         path=INFER,
         body=FACTS if kind == "rules-json" else rows(ASKED),
-        slow=rows([ASKED[0]] * 60_000),
+        slow=rows([ASKED[0]] * 120_000),
         bad=rows([]) if kind == "rules-json" else {"inputs": []},
         ask=Ask(NAME, gpus=0, image="modelops-predictive"),
         env=real.environment(python),
         broken=lambda files: (files / FILES[kind]).write_bytes(b"{broken"),
         start_seconds=START_SECONDS,
-        pause_seconds=1.0,
+        pause_seconds=0.5,
         exit_seconds=60.0,
     )
 
@@ -96,14 +96,14 @@ def mlserver(models: Path) -> Member:
         program=lambda launch: (str(python), "-c", start, *launch.command[1:]),
         path=INFER,
         body=rows(ASKED),
-        slow=rows([ASKED[0]] * 60_000),
+        slow=rows([ASKED[0]] * 120_000),
         bad={"inputs": "none"},
         ask=Ask(NAME, gpus=0),
         env=real.environment(python),
         broken=lambda files: (files / FILES["pickle"]).write_bytes(b"broken"),
         dead_code=0,  # it says so itself, and its HTTP port stays shut
         start_seconds=START_SECONDS,
-        pause_seconds=1.0,
+        pause_seconds=0.5,
         exit_seconds=60.0,
     )
 

@@ -116,7 +116,7 @@ def _was_ready(status: Mapping[str, Any]) -> bool:
 
     The kubelet first says unready in the second in which the pod starts; each later time is a change.
     """
-    ready = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
     since, start = ready.get("lastTransitionTime"), status.get("startTime")
     if ready.get("status") != "False" or not since or not start:
         return True

@@ -23,7 +23,7 @@ from modelops.engines.base import (
 )
 from modelops.plan import Reason
 
-IMAGE = "docker.io/seldonio/mlserver:1.7.1"
+IMAGE = "seldonio/mlserver:1.7.1"
 """With every runtime; for new revisions, what runs keeps the image it has."""
 RUNTIMES = {
     "pickle": "mlserver_sklearn.SKLearnModel",

@@ -127,5 +127,5 @@ def _refuse_no_image(model: Facts, ask: Ask) -> Reason | None:
     return Reason(
         "ImageMissing",
         f"{model.name}: Predictive needs its runtime image, found none; build "
-        "runtimes/predictive/Dockerfile, push it, and set images.engineImages.Predictive or engine.image",
+        "runtimes/predictive/Dockerfile, push it, and name it in engine.image or the chart's engineImages",
     )
