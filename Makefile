@@ -38,7 +38,7 @@ lint: venv  ## ruff, and no __init__.py in operator/
 	@[ ! -e operator/__init__.py ] || { echo "operator/__init__.py: hides the standard library's operator; remove it"; exit 1; }
 
 types: venv  ## mypy, strict
-	@$(BIN)/mypy operator/modelops e2e
+	@$(BIN)/mypy operator/modelops e2e runtimes/predictive/modelops_predictive
 
 contracts: venv  ## import contracts: the folders are the architecture
 	@$(BIN)/lint-imports --no-cache | tail -n 12

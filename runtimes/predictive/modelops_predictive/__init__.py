@@ -5,7 +5,8 @@ and gRPC.  It is started by the arguments that ``operator/modelops/engines/predi
 
 * ``__main__``: arguments, and exit codes
 * ``predictors``: one file for each kind of model; the registry is the tuple in its ``__init__``
-* ``rows``: from the protocol's tensors to rows of features and back
+* ``tensors``: from the protocol's tensors to arrays and back
+* ``rows``: from arrays by name to rows of features
 * ``served``: a predictor as MLServer sees it
 * ``server``: ports, and an end that cuts no answer
 """

@@ -9,7 +9,7 @@ from mlserver import MLModel, ModelSettings
 from mlserver.errors import InferenceError, MLServerError
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor
 
-from modelops_predictive import rows
+from modelops_predictive import tensors
 from modelops_predictive.predictors.base import BadInput, Predictor, Tensor
 
 log = logging.getLogger("modelops.predictive")
@@ -56,8 +56,8 @@ class Served(MLModel):
         unknown = [name for name in wanted if name not in known]
         if unknown:
             raise BadInput(f"outputs: needs some of {', '.join(known)}, found {unknown[0]}; correct it")
-        answer = self._predictor.answer(rows.read(payload.inputs), wanted)
-        outputs = [rows.write(name, value) for name, value in answer.items()]
+        answer = self._predictor.answer(tensors.read(payload.inputs), wanted)
+        outputs = [tensors.write(name, value) for name, value in answer.items()]
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
 
 
