@@ -96,6 +96,7 @@ async def lives(member: Member, folder: Path) -> None:
         asked = 1 + await serves(member, client, front)
         if member.streams:
             asked += await one_stream(member, client, front)
+        await takes_no_adapter(member, client, front)
         await is_scraped(member, client, metrics, asked)
         await ends_well(member, running, client, front, metrics)
 
@@ -153,6 +154,17 @@ async def one_stream(member: Member, client: ClientSession, front: str) -> int:
     assert events[-1] == "data: [DONE]"
     assert len(events) > 3
     return 1
+
+
+async def takes_no_adapter(member: Member, client: ClientSession, front: str) -> None:
+    """Load no adapter, neither by an argument nor for a caller: `engine.adapters` is not built yet."""
+    for flag in ("--enable-lora", "--lora-modules", "--lora-paths", "--lora"):
+        refused = member.engine.refuses(member.facts, replace(member.ask, extra_args=(flag, "a=/b")))
+        assert refused is not None
+        assert flag in refused.message
+    for path in ("/v1/load_lora_adapter", "/load_lora_adapter"):
+        async with client.post(front + path, json={"lora_name": "a", "lora_path": "/b"}) as answer:
+            assert answer.status >= 400
 
 
 async def is_scraped(member: Member, client: ClientSession, metrics: str, asked: int) -> None:
