@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,7 +38,7 @@ lint: venv  ## ruff, and no __init__.py in operator/
 	@[ ! -e operator/__init__.py ] || { echo "operator/__init__.py: hides the standard library's operator; remove it"; exit 1; }
 
 types: venv  ## mypy, strict
-	@$(BIN)/mypy operator/modelops e2e
+	@$(BIN)/mypy operator/modelops e2e runtimes/predictive/modelops_predictive
 
 contracts: venv  ## import contracts: the folders are the architecture
 	@$(BIN)/lint-imports --no-cache | tail -n 12
@@ -48,7 +48,7 @@ generated: venv  ## generated files are fresh
 	@$(BIN)/python -m modelops.governance.policies --chart charts/modelops/templates --check
 
 unit: venv  ## unit and golden tests
-	@$(BIN)/python -m pytest tests -q --ignore=tests/integration
+	@$(BIN)/python -m pytest tests -q --ignore=tests/integration --ignore=tests/processes
 
 test-faults: venv  ## the whole fault campaign: the operator killed or frozen at every write
 	@$(BIN)/python -m pytest tests/faults -q --all-faults
@@ -62,13 +62,16 @@ crds: venv  ## write crds/, the chart's CRD templates and the approval gate
 	@$(BIN)/python -m modelops.governance.policies --chart charts/modelops/templates
 
 golden: venv  ## rewrite the golden files; read the difference as the behaviour change it is
-	@$(BIN)/python -m pytest tests -q --update-golden --ignore=tests/integration
+	@$(BIN)/python -m pytest tests -q --update-golden --ignore=tests/integration --ignore=tests/processes
 
 warm: venv  ## build and cache binaries and images of the native cluster
 	@$(BIN)/python -m e2e.cluster.warm
 
 integration: warm  ## tests against a real API server
 	@$(BIN)/python -m pytest tests/integration -q
+
+test-engines: venv  ## real engines by their rendered arguments; vLLM too once `python -m e2e.engine.real` made it (6 GB)
+	@$(BIN)/python -m pytest tests/processes -v -s
 
 e2e: warm  ## the stories on a real cluster of their own
 	@$(BIN)/python -m pytest e2e -v -s

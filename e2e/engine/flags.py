@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 # Source: research/engines.md 2.1 and 2.5.  Only what the stand-in acts upon ends up in Settings.
@@ -14,6 +15,7 @@ _SWITCHES = {
         --disable-cuda-graph --enable-metrics-for-all-schedulers""",
     "llamacpp": """--metrics --no-ui --no-webui --offline --jinja --no-jinja --kv-unified --slots --no-slots
         --no-mmap --mlock --embeddings --log-disable""",
+    "triton": "--disable-auto-complete-config",
 }
 _VALUES = {
     "vllm": """--host --port --revision --tokenizer --tokenizer-revision --code-revision
@@ -35,21 +37,31 @@ _VALUES = {
         --sse-ping-interval -ctk,--cache-type-k -ctv,--cache-type-v --lora --chat-template
         --chat-template-file --reasoning-format --api-key -t,--threads --threads-http
         -fa,--flash-attn --kv-unified-per-slot -n,--n-predict -s,--seed --temp""",
+    "triton": """--model-repository,--model-store --model-control-mode --load-model --allow-http
+        --http-address --http-port --http-thread-count --allow-grpc --grpc-address --grpc-port
+        --allow-metrics --metrics-address --metrics-port --metrics-config --allow-gpu-metrics
+        --allow-cpu-metrics --strict-readiness --exit-on-error --exit-timeout-secs --backend-config
+        --backend-directory --rate-limit --rate-limit-resource --cache-config --log-verbose
+        --pinned-memory-pool-byte-size --cuda-memory-pool-byte-size --model-load-thread-count
+        --buffer-manager-thread-count --min-supported-compute-capability""",
 }
 _LISTS = {
     "vllm": "--served-model-name --lora-modules",
     "sglang": "--lora-paths --extra-metric-labels",
     "llamacpp": "",
+    "triton": "",
 }
 _BUCKETS = "--bucket-time-to-first-token --bucket-inter-token-latency --bucket-e2e-request-latency"
 _PROGRAMS = {
     "vllm": (("vllm", "serve"), ("serve",)),
     "sglang": (("sglang", "serve"), ("serve",)),
     "llamacpp": (("/app/llama-server",), ("llama-server",)),
+    "triton": (("tritonserver",),),
 }
-_PORTS = {"vllm": 8000, "sglang": 30000, "llamacpp": 8080}
-_HOSTS = {"vllm": "0.0.0.0", "sglang": "127.0.0.1", "llamacpp": "127.0.0.1"}
-_SLOTS = {"vllm": 256, "sglang": 64, "llamacpp": 4}
+_PORTS = {"vllm": 8000, "sglang": 30000, "llamacpp": 8080, "triton": 8000}
+_HOSTS = {"vllm": "0.0.0.0", "sglang": "127.0.0.1", "llamacpp": "127.0.0.1", "triton": "0.0.0.0"}
+_MODELS = {"sglang": "model_path", "triton": "model_repository"}
+_SLOTS = {"vllm": 256, "sglang": 64, "llamacpp": 4, "triton": 4}
 
 
 class BadFlags(Exception):
@@ -77,6 +89,8 @@ class Settings:
     ping_seconds: float = 30.0
     weight_version: str = "default"
     memory_share: str = "0.92"
+    metrics_port: int | None = None
+    """None: the metrics are on the same port."""
 
 
 def read(argv: list[str]) -> Settings:
@@ -129,9 +143,11 @@ def _settings(engine: str, found: dict[str, object]) -> Settings:
 
     try:
         slots, total = _sizes(engine, number)
-        model = text("model_path" if engine == "sglang" else "model")
+        model = text(_MODELS.get(engine, "model"))
         if not model:
             raise BadFlags(f"{engine}: wants a model, found none; name its path", 1)
+        if engine == "triton":
+            return _triton(text, number)
         return Settings(
             engine=engine,
             model=model,
@@ -149,6 +165,24 @@ def _settings(engine: str, found: dict[str, object]) -> Settings:
         )
     except ValueError as error:
         raise BadFlags(f"{engine}: error: wants a number: {error}", 2) from error
+
+
+def _triton(text: Callable[[str], str], number: Callable[[str, int], int]) -> Settings:
+    """Return the settings of Triton; its models are named by the folders of the repository."""
+    folder = Path(text("model_repository"))
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
+    return Settings(
+        engine="triton",
+        model=str(folder),
+        names=names or ("model",),
+        host=text("http_address") or _HOSTS["triton"],
+        port=number("http_port", _PORTS["triton"]),
+        slots=_SLOTS["triton"],
+        context_tokens=2**31,
+        has_metrics=text("allow_metrics") != "false",
+        shutdown_timeout=float(text("exit_timeout_secs") or "30"),
+        metrics_port=number("metrics_port", 8002),
+    )
 
 
 def _sizes(engine: str, number: Callable[[str, int], int]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from e2e.engine.flags import Settings
 from e2e.engine.knobs import Knobs
 from e2e.engine.llamacpp import LlamaCpp
 from e2e.engine.sglang import SGLang
+from e2e.engine.triton import Triton
 from e2e.engine.vllm import VLLM
 from e2e.engine.work import BrokenOff, Job, Machine
 
@@ -24,7 +25,9 @@ _HEALTH = {
     "vllm": ("/health", "/ping"),
     "sglang": ("/health", "/ready", "/health_generate"),
     "llamacpp": ("/health", "/v1/health"),
+    "triton": ("/v2/health/live", "/v2/health/ready"),
 }
+_V2_INFER = "/v2/models/{model}/infer"
 _OWN_PATHS = "/stand-in/"
 _SGLANG_OPEN = ("/health", "/ready", "/metrics")
 _EXIT_BUSY_SECONDS = 10.0  # vLLM after its last stream
@@ -45,10 +48,11 @@ class Dialect(Protocol):
     def error(self, status: int, message: str) -> dict[str, Any]: ...
 
 
-_DIALECTS: dict[str, type[VLLM] | type[SGLang] | type[LlamaCpp]] = {
+_DIALECTS: dict[str, type[VLLM] | type[SGLang] | type[LlamaCpp] | type[Triton]] = {
     "vllm": VLLM,
     "sglang": SGLang,
     "llamacpp": LlamaCpp,
+    "triton": Triton,
 }
 
 
@@ -118,6 +122,9 @@ class StandIn:
             case "sglang":
                 self.machine.is_draining = True
                 await self._until_idle(None)
+            case "triton":
+                self.machine.is_draining = True
+                await self._until_idle(self._settings.shutdown_timeout)
             case _:
                 await self._end_llamacpp()
 
@@ -167,6 +174,8 @@ class StandIn:
     async def _listen(self) -> None:
         try:
             await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
+            if self._settings.metrics_port is not None and self._settings.has_metrics:
+                await web.TCPSite(self._runner, self._settings.host, self._settings.metrics_port).start()
         except OSError as error:
             print(f"stand-in: couldn't bind HTTP server socket: {error}", file=sys.stderr)
             raise SystemExit(1) from error
@@ -178,8 +187,12 @@ class StandIn:
         for path in _HEALTH[engine]:
             app.router.add_get(path, self._health)
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/version", self._version)
+        if engine == "triton":
+            app.router.add_get("/v2/models/{model}/ready", self._model_ready)
+            app.router.add_post(_V2_INFER, self._infer)
+        else:
+            app.router.add_get("/v1/models", self._models)
+            app.router.add_get("/version", self._version)
         if engine == "sglang":
             app.router.add_get("/model_info", self._model_info)
         if engine == "llamacpp":
@@ -254,6 +267,33 @@ class StandIn:
     async def _model_info(self, request: web.Request) -> web.Response:
         settings = self._settings
         return web.json_response({"model_path": settings.model, "weight_version": settings.weight_version})
+
+    async def _model_ready(self, request: web.Request) -> web.Response:
+        is_known = request.match_info["model"] in self._settings.names
+        return web.Response(status=200 if is_known and not self.machine.is_draining else 400)
+
+    async def _infer(self, request: web.Request) -> web.Response:
+        """Answer in one piece, after the time to the first token; the sum of each row, as FP32."""
+        machine, arrived = self.machine, self.machine.clock()
+        if request.match_info["model"] not in self._settings.names:
+            raise _Refused(400, f"Request for unknown model: '{request.match_info['model']}' is not found")
+        if machine.is_draining:
+            raise _Refused(503, "Server is stopping, scheduler for model has stopped accepting requests")
+        rows = _rows(await self._body(request))
+        job = Job(arrived, prompt_tokens=0, wanted_tokens=1, is_streaming=False)
+        machine.open += 1
+        reason = "abort"
+        try:
+            async with machine.slot(job):
+                async for _ in machine.tokens(job):
+                    pass
+            reason = "length"
+        finally:
+            machine.open -= 1
+            self._dialect.finished(job, reason)
+        output = {"name": "sum", "datatype": "FP32", "shape": [len(rows)], "data": [sum(row) for row in rows]}
+        model = request.match_info["model"]
+        return web.json_response({"model_name": model, "model_version": "1", "outputs": [output]})
 
     async def _slots(self, request: web.Request) -> web.Response:
         busy = len(self.machine.running)
@@ -393,6 +433,19 @@ class _Broken(Exception):
 
 def _event(chunk: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _rows(body: dict[str, Any]) -> list[list[float]]:
+    """Return the rows of the first input tensor, which has two dimensions."""
+    try:
+        (one,) = body["inputs"]
+        height, width = one["shape"]
+        data = [float(value) for value in one["data"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _Refused(400, "wants one input of two dimensions, found another body; send one") from error
+    if len(data) != height * width:
+        raise _Refused(400, f"wants {height * width} values, found {len(data)}; send all")
+    return [data[at * width : (at + 1) * width] for at in range(height)]
 
 
 def _prompt(body: dict[str, Any]) -> str:

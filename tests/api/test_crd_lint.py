@@ -34,7 +34,6 @@ ModelApproval.spec.attestation
 InferenceService.spec.accelerator.partition
 InferenceService.spec.accelerator.sharing
 InferenceService.spec.engine.adapters
-InferenceService.spec.engine.name
 InferenceService.spec.placement.topology
 InferenceService.spec.scaling.metric
 InferenceService.spec.scaling.schedule

@@ -112,11 +112,46 @@ def test_what_files_say_is_bounded() -> None:
         ),
         pytest.param(["m.onnx"], "ONNX", id="ONNX"),
         pytest.param(["m.joblib"], "pickle", id="joblib is a pickle"),
+        pytest.param(["m.skops", "m.pkl"], "skops", id="skops before pickles"),
+        pytest.param(["limits.rules.json"], "rules-json", id="a decision table"),
+        pytest.param(["m.ubj"], "XGBoost", id="UBJSON"),
+        pytest.param(["m.lgb.txt"], "LightGBM", id="LightGBM's text"),
+        pytest.param(["config.pbtxt", "1/model.onnx"], "Triton", id="a folder of Triton's layout"),
+        pytest.param(["model.json"], "Other", id="a name that several libraries use"),
         pytest.param(["rules.json"], "Other", id="anything else"),
     ],
 )
 def test_the_format_follows_from_the_names(paths: list[str], wanted: str) -> None:
     assert formats.format_of(paths) == wanted
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        pytest.param(b'{"learner":{"attributes":{}', "XGBoost", id="JSON of XGBoost"),
+        pytest.param(b'{ "learner": {', "XGBoost", id="with spaces"),
+        pytest.param(b"{L\0\0\0\0\0\0\0\x07learner{L", "XGBoost", id="UBJSON of XGBoost"),
+        pytest.param(b"tree\nversion=v4\nnum_class=1\n", "LightGBM", id="text of LightGBM"),
+        pytest.param(b'{"weights": []}', "Other", id="anything else"),
+        pytest.param(b"", "Other", id="nothing"),
+    ],
+)
+def test_first_bytes_tell_libraries_apart_that_use_the_same_names(head: bytes, wanted: str) -> None:
+    assert formats.format_of_head(head) == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "paths", "wanted"),
+    [
+        pytest.param("skops", ["README.md", "m.skops"], "m.skops", id="the only one"),
+        pytest.param("skops", ["a.skops", "b.skops"], None, id="one of two is a guess"),
+        pytest.param("pickle", ["m.joblib", "table.npy"], "m.joblib", id="arrays are no models"),
+        pytest.param("pickle", ["pytorch_model.bin"], None, id="nor are weights of PyTorch"),
+        pytest.param("safetensors", ["m.safetensors"], None, id="a folder is loaded whole"),
+    ],
+)
+def test_a_predictive_model_is_one_file(kind: str, paths: list[str], wanted: str | None) -> None:
+    assert formats.main_file(kind, paths) == wanted
 
 
 def test_code_and_pickles_are_seen_among_the_files() -> None:

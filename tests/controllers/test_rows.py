@@ -141,11 +141,18 @@ def pod(*containers: Manifest, phase: str = "Running", conditions=(), **more) ->
     status = {"phase": phase, "conditions": list(conditions), "containerStatuses": list(containers)}
     labels = {"modelops.dev/service": "chat", "modelops.dev/revision": "aa", **more.pop("labels", {})}
     spec = {"nodeName": "node-a", "containers": [{"name": "engine", "resources": {}}]}
+    if "startTime" in more:
+        status["startTime"] = more.pop("startTime")
     return obj("Pod", labels=labels, spec=more.pop("spec", spec), status=status, **more)
 
 
 READY = {"type": "Ready", "status": "True"}
 LOOP = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}
+START = "2026-01-05T09:00:00Z"
+UNREADY = {"type": "Ready", "status": "False", "lastTransitionTime": START}
+LATER = {"lastTransitionTime": "2026-01-05T09:04:00Z"}
+SAID = {"terminated": {"reason": "Error", "exitCode": 1, "message": "no room"}}
+GAVE_UP = {"terminated": {"reason": "Completed", "exitCode": 0, "message": "failed to load"}}
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
 
 
@@ -181,6 +188,31 @@ OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
             pod(container(state={"terminated": {"exitCode": 0, "reason": "Completed"}})),
             {"last_exit": None},
             id="ended well",
+        ),
+        pytest.param(
+            pod(container(lastState=SAID), startTime=START, conditions=[UNREADY]),
+            {"last_exit": Exit("Error", 1, log_tail="no room")},
+            id="crashed before anybody was answered: its log is kept",
+        ),
+        pytest.param(
+            pod(container(lastState=SAID), startTime=START, conditions=[{**UNREADY, **LATER}]),
+            {"last_exit": Exit("Error", 1)},
+            id="crashed after it was ready: its log may hold prompts",
+        ),
+        pytest.param(
+            pod(container(lastState=SAID)),
+            {"last_exit": Exit("Error", 1)},
+            id="crashed, and nothing tells whether it was ready",
+        ),
+        pytest.param(
+            pod(container(lastState=GAVE_UP), startTime=START, conditions=[UNREADY]),
+            {"last_exit": Exit("Completed", 0, log_tail="failed to load")},
+            id="an engine gave up before it was ready and calls that a success",
+        ),
+        pytest.param(
+            pod(container("wait", state=GAVE_UP), startTime=START, conditions=[UNREADY]),
+            {"last_exit": None},
+            id="the wait for the bytes ended well",
         ),
         pytest.param(
             pod(

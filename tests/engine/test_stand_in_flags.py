@@ -1,9 +1,18 @@
 """The stand-in takes what the engine takes, and refuses other flags with the engine's words and code."""
 
+from dataclasses import replace
+
 import pytest
 
 from e2e.engine.flags import BadFlags, Settings, read
 from e2e.engine.knobs import Knobs
+from modelops.engines.base import Ask, Facts
+from modelops.engines.llamacpp import LlamaCpp
+from modelops.engines.sglang import SGLang
+from modelops.engines.triton import Triton
+from modelops.engines.vllm import VLLM
+
+LANGUAGE = Facts("chat-1", format="safetensors", context_tokens=4096)
 
 
 def read_line(line: str) -> Settings:
@@ -35,6 +44,32 @@ def test_sglang_has_metrics_only_when_asked():
     bare = read_line(line)
     assert (bare.has_metrics, read_line(f"{line} --enable-metrics").has_metrics) == (False, True)
     assert (bare.host, bare.port, bare.weight_version) == ("127.0.0.1", 30000, "v2")
+
+
+def test_triton_names_its_models_by_the_folders_of_its_repository(tmp_path):
+    (tmp_path / "chat" / "1").mkdir(parents=True)
+    settings = read_line(
+        f"--as triton tritonserver --model-repository={tmp_path} --http-address=127.0.0.1 --http-port=8080 "
+        "--allow-grpc=false --metrics-port=8002 --model-control-mode=none --exit-timeout-secs=90"
+    )
+    assert (settings.names, settings.host, settings.port) == (("chat",), "127.0.0.1", 8080)
+    assert (settings.metrics_port, settings.shutdown_timeout) == (8002, 90)
+
+
+@pytest.mark.parametrize(
+    ("engine", "model"),
+    [
+        pytest.param(VLLM(), LANGUAGE, id="vLLM"),
+        pytest.param(SGLang(), LANGUAGE, id="SGLang"),
+        pytest.param(LlamaCpp(), replace(LANGUAGE, format="GGUF", main_file="m.gguf"), id="llama.cpp"),
+        pytest.param(Triton(), Facts("m-1", format="ONNX", main_file="model.onnx"), id="Triton"),
+    ],
+)
+def test_every_argument_that_an_engine_file_renders_is_one_of_the_engines(engine, model):
+    kind = engine.name.lower()
+    ask = Ask("chat", context_tokens=None if kind == "triton" else 2048, gpus=int(kind != "triton"))
+    launch = engine.launch(model, ask)
+    assert read(["--as", kind, *launch.command, *launch.args]).engine == kind
 
 
 @pytest.mark.parametrize(

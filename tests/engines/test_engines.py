@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelops.engines import ENGINES, by_name, pick
+from modelops.engines import ENGINES, by_name, pick, picked_because
 from modelops.engines.base import Ask, Facts, Footprint, Gpu
 from modelops.engines.custom import Custom
 from modelops.engines.geometry import Geometry, read
@@ -409,16 +409,38 @@ def test_custom_runs_what_it_is_given():
     assert (launch.port, launch.ready_path, launch.metered) == (9000, "/up", True)
 
 
-def test_the_registry_knows_every_engine_by_its_name_and_formats():
+def test_the_registry_knows_every_engine_by_its_name():
     for engine in ENGINES:
         assert by_name(engine.name) is engine
-        for format in engine.formats:
-            assert pick(format) is engine
-            assert pick(format.lower()) is engine
+
+
+@pytest.mark.parametrize(
+    ("format", "model_type", "name"),
+    [
+        *(pytest.param(f, "LLM", "vLLM", id=f"an LLM in {f}") for f in ("safetensors", "SAFETENSORS")),
+        pytest.param("GGUF", "LLM", "LlamaCpp", id="an LLM in GGUF"),
+        pytest.param("safetensors", "Embedding", "vLLM", id="embeddings in safetensors"),
+        *(
+            pytest.param(f, "Predictive", "Predictive", id=f"a predictive model in {f}")
+            for f in ("skops", "ONNX", "onnx", "XGBoost", "LightGBM", "pickle")
+        ),
+        pytest.param("rules-json", "Decision", "Predictive", id="a decision table"),
+        pytest.param("Triton", "Predictive", "Triton", id="a folder of Triton's layout"),
+        pytest.param("GGUF", "", "LlamaCpp", id="a format alone, where no Model is known"),
+        pytest.param("safetensors", "Predictive", "TypeUnsupported", id="a predictive model in safetensors"),
+        pytest.param("ONNX", "LLM", "TypeUnsupported", id="an LLM in ONNX"),
+        pytest.param("PMML", "Predictive", "FormatUnsupported", id="a format that nobody loads"),
+    ],
+)
+def test_auto_goes_by_the_format_and_the_type_of_the_model(format, model_type, name):
+    picked = pick(format, model_type)
+    assert (picked.code if isinstance(picked, Reason) else picked.name) == name
+    if not isinstance(picked, Reason):
+        assert format in picked_because(picked, format, model_type)
 
 
 def test_an_unknown_engine_or_format_is_refused_and_never_replaced():
-    engine, format = by_name("vllm"), pick("onnx")
+    engine, format = by_name("vllm"), pick("pmml")
     assert isinstance(engine, Reason)
     assert isinstance(format, Reason)
     assert (engine.code, format.code) == ("UnknownEngine", "FormatUnsupported")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_GUARD_SECONDS = 0.001
+_GUARD_SECONDS = 0.0002
 """A segment may be still in the kernel when the loop has nothing to do."""
 _STUCK_SECONDS = 5.0
 

@@ -133,6 +133,20 @@ READY = Evidence(
         pytest.param(replace(READY, lifecycle="Archived"), "VersionArchived", id="archived"),
         pytest.param(replace(READY, lifecycle="Deprecated"), None, id="deprecated still runs"),
         pytest.param(replace(READY, format="pickle"), "FormatNotAllowed", id="format not allowed"),
+        pytest.param(
+            replace(READY, format="pickle", requirement=replace(READY.requirement, formats=None)),
+            "FormatNotAllowed",
+            id="a pickle that nobody allowed by name",
+        ),
+        pytest.param(
+            replace(
+                READY,
+                format="pickle",
+                requirement=replace(READY.requirement, formats=frozenset({"pickle"})),
+            ),
+            None,
+            id="a pickle that is allowed by name",
+        ),
         pytest.param(replace(READY, approvals=()), "ApprovalMissing", id="nobody approved"),
         pytest.param(
             replace(READY, approvals=(), unverified=Reason("NotFetched", "x")),

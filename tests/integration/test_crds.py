@@ -74,10 +74,6 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         "names either a version, or a model",
     ),
     ("InferenceService", "model", {"version": "v", "name": "n", "alias": "a"}, "names either a version"),
-    ("InferenceService", "engine", {"name": "SGLang"}, "this engine is not supported yet"),
-    ("InferenceService", "engine", {"name": "Predictive"}, "this engine is not supported yet"),
-    ("InferenceService", "engine", {"name": "MLServer"}, "this engine is not supported yet"),
-    ("InferenceService", "engine", {"name": "Triton"}, "this engine is not supported yet"),
     ("InferenceService", "engine", {"name": "Custom"}, "engine Custom needs the image to run"),
     (
         "InferenceService",
@@ -92,6 +88,12 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         "engine",
         {"name": "Custom", "image": "a", "contextTokens": 9},
         "engine Custom does not know contextTokens",
+    ),
+    (
+        "InferenceService",
+        "engine",
+        {"name": "Predictive", "maxConcurrency": 9},
+        "contextTokens and maxConcurrency belong to engines of language models",
     ),
     ("InferenceService", "engine.adapters", [{}], "LoRA adapters are not supported yet"),
     ("InferenceService", "accelerator.count", 0, "accelerator.count is Auto or a whole number from 1 to 64"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelops.engines.base import Ask, Facts, Footprint
 from modelops.engines.custom import Custom
 from modelops.engines.llamacpp import LlamaCpp
+from modelops.engines.predictive import Predictive
 from modelops.engines.vllm import VLLM
 from modelops.placement.fit import Demand, Placement, Refusal, Rejected, choose
 from modelops.placement.inventory import ModelNodeRow, NodeRow, PodUse, Taint, inventory
@@ -514,6 +515,26 @@ def test_when_cpus_are_taken(nodes, used, wanted, where):
     assert (found.node if isinstance(found, Placement) else None) == where
     if isinstance(found, Placement):
         assert (found.gpus, found.gpu) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "where"),
+    [
+        pytest.param([node("gpus", count=8), NodeRow("cpu")], "cpu", id="no GPU is taken from others"),
+        pytest.param([node("gpus", count=8)], "gpus", id="CPUs of a node with GPUs will do"),
+        pytest.param([NodeRow("cpu", ready=False)], None, id="no node takes pods"),
+    ],
+)
+def test_an_engine_that_computes_on_cpus_looks_for_no_gpu(nodes, where):
+    facts = Facts("churn-1", format="skops", main_file="m.skops")
+    asked = Ask("churn", image="registry.example.com/predictive:1")
+    found = choose(_inventory(nodes, {}), demand(facts, Predictive(), ask=asked, on_cpus=True))
+    if where is None:
+        assert isinstance(found, Refusal)
+        assert found.reason.code == "NeverFits"
+    else:
+        assert isinstance(found, Placement)
+        assert (found.node, found.gpus, found.context_tokens) == (where, 0, None)
 
 
 def test_the_engine_is_started_with_what_was_chosen():

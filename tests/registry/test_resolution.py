@@ -25,7 +25,7 @@ def test_a_refusal_is_told():
 
 
 def test_a_format_that_nobody_knows_is_another_one():
-    said = read(last_words(facts={**FACTS, "format": "skops"}))
+    said = read(last_words(facts={**FACTS, "format": "PMML"}))
     assert isinstance(said, Resolved)
     assert said.facts["format"] == "Other"
 

@@ -20,7 +20,7 @@ from modelops.controllers.context import version_spec_hash
 from modelops.controllers.store import Key
 from modelops.plan import Manifest
 from modelops.rollouts.state import Phase
-from tests.serving.cluster import FACTS, SETTINGS, Cluster, Traffic, key_of, last_words
+from tests.serving.cluster import FACTS, SETTINGS, Cluster, Traffic, key_of, last_words, merged
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OBJECTS = GOLDEN / "objects"
@@ -541,6 +541,57 @@ def a_pod_of_vllm_reads_safetensors_and_faces_the_callers_itself() -> Case:
     cluster.finish_job(last_words(facts=facts)).settle()
     approved(proven(cluster, "chat-1"))
     return Case(cluster.put(service(engine={"name": "vLLM", "contextTokens": 2048})))
+
+
+def holding(kind: str, main: str, model_type: str, **more: Any) -> Cluster:
+    """Return a cluster in which chat-1 may run and holds one file of *kind*."""
+    facts = {"format": kind, "mainFile": main, "uri": FACTS["uri"], "pickle": kind == "pickle"}
+    governance = {"approvals": {"required": 1, "environments": ["prod"]}, "formats": {"allowed": [kind]}}
+    cluster = begun(version(), **more).put(model(type=model_type, governance=governance)).settle()
+    cluster.finish_job(last_words(facts=facts, files=1, bytes=1_482_000)).settle()
+    return approved(proven(cluster, "chat-1"))
+
+
+@situation
+def a_pod_of_sglang_has_room_for_a_probe_that_makes_a_token() -> Case:
+    dropped = ("mainFile", "quantization", "provenance")
+    facts = {key: value for key, value in FACTS.items() if key not in dropped}
+    cluster = begun(version())
+    said = last_words(facts={**facts, "format": "safetensors", "architecture": "LlamaForCausalLM"})
+    cluster.finish_job(said).settle()
+    approved(proven(cluster, "chat-1"))
+    engine = {"name": "SGLang", "contextTokens": 2048, "extraArgs": ["--schedule-policy=lpm"]}
+    return Case(cluster.put(service(engine=engine)))
+
+
+WITH_RUNTIME = merged(
+    SETTINGS, {"images": {"engineImages": {"Predictive": "registry.example.com/predictive:0.1.0"}}}
+)
+
+
+@situation
+def a_decision_table_goes_to_the_predictive_runtime_without_a_gpu() -> Case:
+    cluster = holding("rules-json", "limits.rules.json", "Decision", settings=WITH_RUNTIME)
+    return Case(cluster.put(service(engine={"name": "Auto"})), settings=WITH_RUNTIME)
+
+
+@situation
+def a_pickle_that_its_model_allows_runs_in_mlserver_unchanged() -> Case:
+    cluster = holding("pickle", "model.joblib", "Predictive")
+    return Case(cluster.put(service(engine={"name": "MLServer"})))
+
+
+@situation
+def a_pickle_that_nobody_allowed_by_name_waits_without_a_pod() -> Case:
+    cluster = holding("pickle", "model.joblib", "Predictive")
+    cluster.put(model(type="Predictive")).settle()
+    return Case(cluster.put(service(engine={"name": "MLServer"})))
+
+
+@situation
+def a_pod_of_triton_mounts_the_version_under_the_models_name() -> Case:
+    cluster = holding("ONNX", "model.onnx", "Predictive")
+    return Case(cluster.put(service(engine={"name": "Triton"}, accelerator={"count": 1})))
 
 
 @situation

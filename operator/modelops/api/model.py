@@ -55,6 +55,11 @@ class Format(StrEnum):
     GGUF = "GGUF"
     SAFETENSORS = "safetensors"
     ONNX = "ONNX"
+    SKOPS = "skops"
+    RULES = "rules-json"
+    XGBOOST = "XGBoost"
+    LIGHTGBM = "LightGBM"
+    TRITON = "Triton"
     PICKLE = "pickle"
     OTHER = "Other"
 
@@ -101,8 +106,8 @@ class Approvals(Spec):
 class Formats(Spec):
     """Which ways of storing weights may run."""
 
-    allowed: Annotated[tuple[Format, ...], Field(min_length=1, max_length=8), ListSet()]
-    """Formats that may run; a version of any other is refused."""
+    allowed: Annotated[tuple[Format, ...], Field(min_length=1, max_length=16), ListSet()]
+    """Formats that may run; a version of any other is refused, and pickle wherever it is not named."""
 
 
 class Governance(Spec):
@@ -111,7 +116,7 @@ class Governance(Spec):
     approvals: Approvals | None = None
     """Approvals that a version needs.  Absent: what the administrator set for the environment."""
     formats: Formats | None = None
-    """Formats that may run.  Absent: what the administrator set for the environment."""
+    """Formats that may run.  Absent: what the administrator set for the environment; never pickle."""
     signature: Annotated[
         Unbuilt | None,
         Refused(

@@ -128,16 +128,17 @@ class EngineSpec(Spec):
             "FieldValueForbidden",
             ".custom",
         ),
+        Rule(
+            "!has(self.name) || !(self.name in ['Predictive', 'MLServer', 'Triton'])"
+            " || (!has(self.contextTokens) && !has(self.maxConcurrency))",
+            "contextTokens and maxConcurrency belong to engines of language models; leave them out",
+            "FieldValueForbidden",
+            ".name",
+        ),
     )
 
-    name: Annotated[
-        EngineName | None,
-        Refused(
-            "this engine is not supported yet; use Auto, vLLM, LlamaCpp or Custom",
-            ("Auto", "vLLM", "LlamaCpp", "Custom"),
-        ),
-    ] = None
-    """Engine; SGLang, Predictive, MLServer and Triton are not supported yet.  Absent: Auto, by the format."""
+    name: EngineName | None = None
+    """Engine.  Absent: Auto, by the format of the version and the type of the model."""
     image: Image | None = None
     """Image of the engine.  Absent: the one that this release was tested with."""
     context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
@@ -441,6 +442,8 @@ class RejectedCandidate(OpenStatus):
 class PlacementPlan(OpenStatus):
     """Where the pods are to run, and why there."""
 
+    engine: Line | None = None
+    """Engine that Auto chose, and why.  Absent: the service names one."""
     node: ObjectName | None = None
     """Node that fits best; a preference, since schedulers have the last word."""
     product: Line | None = None

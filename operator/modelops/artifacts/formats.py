@@ -11,20 +11,56 @@ _SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz")
 """Suffixes of files whose usual loader may run code from the file."""
 
-_FORMATS = (
-    ("GGUF", (".gguf",)),
-    ("safetensors", (".safetensors",)),
-    ("ONNX", (".onnx",)),
-    ("pickle", _PICKLES[:8]),
-)
+_FORMATS = {
+    "GGUF": (".gguf",),
+    "safetensors": (".safetensors",),
+    "ONNX": (".onnx",),
+    "skops": (".skops",),
+    "rules-json": (".rules.json",),
+    "XGBoost": (".ubj", ".xgb", ".xgb.json"),
+    "LightGBM": (".lgb", ".lightgbm", ".lgb.txt"),
+    "pickle": _PICKLES[:8],
+}
 """Format as the API calls it, and its suffixes; the most preferred first."""
+
+_TRITON_CONFIG = "config.pbtxt"
+_VAGUE = ("model.json", "model.bst", "model.txt", "model.xgb", "model.lgb")
+"""Usual names that more than one library writes: only the content tells which."""
+_HEADS = ((b'{"learner":', "XGBoost"), (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "XGBoost"),
+          (b"tree\nversion=", "LightGBM"))  # fmt: skip
+"""First bytes of models.  Source: files written by XGBoost 3.2 (JSON and UBJSON) and LightGBM 4.7."""
+_LOADED_BY_PREDICTIVE = ("ONNX", "skops", "rules-json", "XGBoost", "LightGBM")
+_PICKLED_MODELS = (".joblib", ".pkl", ".pickle")
 
 
 def format_of(paths: Iterable[str]) -> str:
     """Return the most preferred format that is there, or Other."""
     names = [path.lower() for path in paths]
-    found = (name for name, ends in _FORMATS if any(path.endswith(ends) for path in names))
+    if _TRITON_CONFIG in names:
+        return "Triton"
+    found = (name for name, ends in _FORMATS.items() if any(path.endswith(ends) for path in names))
     return next(found, "Other")
+
+
+def vague(paths: Iterable[str]) -> str | None:
+    """Return the only path whose content tells the format; None when there is none, or several."""
+    found = [path for path in paths if path.rpartition("/")[2].lower() in _VAGUE]
+    return found[0] if len(found) == 1 else None
+
+
+def format_of_head(head: bytes) -> str:
+    """Return the format of a file by its first bytes, 64 of them are enough; Other when nobody knows them."""
+    text = head.replace(b" ", b"")
+    return next((name for start, name in _HEADS if text.startswith(start)), "Other")
+
+
+def main_file(format: str, paths: Iterable[str]) -> str | None:
+    """Return the only file of a predictive model in *format*; None when there is none, or several."""
+    ends = _PICKLED_MODELS if format == "pickle" else _FORMATS.get(format, ())
+    if format != "pickle" and format not in _LOADED_BY_PREDICTIVE:
+        return None
+    found = [path for path in paths if path.lower().endswith(ends)]
+    return found[0] if len(found) == 1 else None
 
 
 def has_code(paths: Iterable[str]) -> bool:

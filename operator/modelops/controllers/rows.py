@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from modelops.api import names
@@ -13,6 +13,8 @@ from modelops.plan import Manifest
 from modelops.registry.snapshot import CacheRow
 from modelops.serving.snapshot import Exit
 
+ENGINE = "engine"
+"""Name of the container that runs the model."""
 JOB_NAME = "batch.kubernetes.io/job-name"
 
 
@@ -85,7 +87,9 @@ def pod(obj: Manifest) -> PodStored:
         is_finished=status.get("phase") in ("Succeeded", "Failed"),
         restarts=sum(c.get("restartCount", 0) for c in containers),
         pending=_pending(status, containers),
-        last_exit=_last_exit(containers),
+        last_exit=_last_exit(
+            containers, was_ready=_was_ready(status), serves=bool(labels.get(names.REVISION))
+        ),
         last_words=_last_words(containers) if job else "",
     )
 
@@ -107,13 +111,33 @@ def _pending(status: Mapping[str, Any], containers: Iterable[Mapping[str, Any]])
     return ""
 
 
-def _last_exit(containers: Iterable[Mapping[str, Any]]) -> Exit | None:
-    """Return how a container ended badly that should run on."""
+def _was_ready(status: Mapping[str, Any]) -> bool:
+    """Say whether the pod may have answered anybody; where nothing tells, it may.
+
+    The kubelet first says unready in the second in which the pod starts; each later time is a change.
+    """
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+    since, start = ready.get("lastTransitionTime"), status.get("startTime")
+    if ready.get("status") != "False" or not since or not start:
+        return True
+    return datetime.fromisoformat(since) - datetime.fromisoformat(start) > timedelta(seconds=1)
+
+
+def _last_exit(containers: Iterable[Mapping[str, Any]], *, was_ready: bool, serves: bool) -> Exit | None:
+    """Return how a container ended that should run on.
+
+    Its log is kept only when the pod never answered anybody: a later one may hold prompts.  An engine that
+    ends by itself before it was ready has failed, whatever its code says.
+    """
     for container in containers:
         state, last = container.get("state") or {}, container.get("lastState") or {}
         ended = state.get("terminated") or last.get("terminated")
-        if ended and ended.get("exitCode") and not container.get("ready"):
-            return Exit(ended.get("reason") or "Error", int(ended["exitCode"]))
+        if not ended or container.get("ready"):
+            continue
+        gave_up = serves and not was_ready and container["name"] == ENGINE
+        if ended.get("exitCode") or gave_up:
+            tail = "" if was_ready else str(ended.get("message") or "")
+            return Exit(ended.get("reason") or "Error", int(ended.get("exitCode") or 0), log_tail=tail)
     return None
 
 

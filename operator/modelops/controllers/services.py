@@ -164,6 +164,7 @@ class Services:
             authors=context.authors(version),
             requirement=context.requirement(self._parts, model, environment),
             approvals=context.approvals(self._parts, self._keys, version, model),
+            model_type=str(model.spec.type) if model else "",
         )
         return row, model
 

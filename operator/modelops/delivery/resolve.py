@@ -167,9 +167,10 @@ async def _facts(source: Source, listing: Listing, kept: Mapping[str, bytes]) ->
         if isinstance(read, Reason):
             return read
         config = read
-    kind = formats.format_of(paths)
+    kind, main = await _kind(source, listing)
     names: Known = {
         "format": kind,
+        "mainFile": main,
         "remoteCode": formats.has_code(paths),
         "pickle": formats.has_pickle(paths),
     }
@@ -182,6 +183,22 @@ async def _facts(source: Source, listing: Listing, kept: Mapping[str, bytes]) ->
         return weights
     told: Merged = [("config.json", huggingface_config.facts(config))] if config is not None else []
     return [*weights, *told, ("file names", names), ("hub", listing.facts)]
+
+
+async def _kind(source: Source, listing: Listing) -> tuple[str, str | None]:
+    """Return the format, and the file of a predictive model; where names do not tell, the content does."""
+    paths = {file.path: file for file in listing.files}
+    kind = formats.format_of(paths)
+    vague = formats.vague(paths)
+    if kind != "Other" or vague is None:
+        return kind, _bounded(formats.main_file(kind, paths))
+    file = paths[vague]
+    kind = formats.format_of_head(await _part(source, listing, file, 0, min(64, file.size)))
+    return kind, None if kind == "Other" else _bounded(vague)
+
+
+def _bounded(path: str | None) -> str | None:
+    return path if path is not None and len(path) <= MAX_MAIN_FILE else None
 
 
 async def _gguf(source: Source, listing: Listing) -> Merged | Reason:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, Protocol, Self
 
 from modelops.engines.geometry import Geometry, recall, uniform
@@ -13,6 +14,11 @@ UNKNOWN_CONTEXT_TOKENS = 4096
 """Used when neither the user nor the model's files say how long a context may be."""
 CUDA13_DRIVER = 580
 """Oldest driver branch that runs CUDA 13 images.  Source: research/engines.md 1, fact 3."""
+
+LANGUAGE = frozenset({"LLM", "Embedding", "Reranker", "Custom"})
+"""Types of models that engines of language models serve."""
+TABULAR = frozenset({"Predictive", "Decision", "Analytics", "Graph", "Custom"})
+"""Types of models that answer from a row of features."""
 
 MIXTURES = ("moe", "mixtral", "gptoss", "deepseek", "llama4", "dbrx")
 """Parts of the names of architectures with experts; taking a dense model for one only adds overhead."""
@@ -42,7 +48,9 @@ class Facts:
     quantization: str | None = None
     remote_code: bool = False
     main_file: str | None = None
-    """Path below the version's files of the GGUF to load; the first of several parts."""
+    """Path below the version's files of the one to load; of a GGUF in parts the first."""
+    file_bytes: int | None = None
+    """Sum of the sizes of all files: what is read at start where tensors are not known."""
     geometry: Geometry | None = None
     """Layer by layer, where config.json was read.  None: made of the fields above, each layer full."""
 
@@ -67,6 +75,7 @@ class Facts:
             remote_code=bool(resolved.get("remoteCode")),
             main_file=resolved.get("mainFile"),
             geometry=recall(resolved.get("attention") or ""),
+            file_bytes=resolved.get("bytes"),
         )
 
     def layout(self) -> Geometry | None:
@@ -99,6 +108,16 @@ class Facts:
         """Return the model's own limit in tokens."""
         known = self.context_tokens or (self.geometry and self.geometry.context_tokens)
         return known or UNKNOWN_CONTEXT_TOKENS
+
+
+class Compute(StrEnum):
+    """What an engine computes on."""
+
+    GPUS = "GPUs"
+    """CPUs only where the user allows them in place of GPUs."""
+    EITHER = "either"
+    """CPUs unless the service asks for an accelerator."""
+    CPUS = "CPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +207,20 @@ class Launch:
     engine_metrics_path: str | None
     writable: tuple[str, ...]
     """Folders that need a volume, since the root file system is read-only."""
+    grpc_port: int | None = None
+    """Where callers speak gRPC.  None: nowhere."""
+    metrics_port: int | None = None
+    """Where an engine that is not metered is scraped.  None: on its port."""
+    model_at: str = ""
+    """Where the version's files are mounted too, for engines that want names in paths; empty: nowhere."""
+    health_timeout_seconds: int = 10
+    health_period_seconds: int = 10
+    startup_timeout_seconds: int = 5
+    startup_period_seconds: int = 1
+    ready_period_seconds: int = 2
+    """How often the probes ask.  A start is told from a failure by ``startup_seconds``, not by these."""
+    tells: bool = True
+    """Whether the end of its log is kept when it ends badly; False where it may log what it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +264,18 @@ METERED = Queries(
 """The meter's names, for engines that measure too little themselves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an engine says when it cannot start."""
+
+    text: str
+    """Short and stable part of a line."""
+    advice: str
+    """What is wrong and what to do, as the beginning of a sentence that quotes the line."""
+
+
 class Engine(Protocol):
-    """One engine: a name, its formats, and four answers."""
+    """One engine: a name, what it is made for, and four answers."""
 
     @property
     def name(self) -> str:
@@ -241,6 +284,18 @@ class Engine(Protocol):
     @property
     def formats(self) -> tuple[str, ...]:
         """Return the formats it loads; empty when it takes what it is given."""
+
+    @property
+    def types(self) -> frozenset[str]:
+        """Return the types of models that Auto gives it; empty: none, it has to be named."""
+
+    @property
+    def computes_on(self) -> Compute:
+        """Return what it computes on."""
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Return what it says when it cannot start, the most telling first."""
 
     @property
     def queries(self) -> Queries:
@@ -295,3 +350,51 @@ def refuse_driver(model: Facts, ask: Ask, image: str) -> Reason | None:
         f"{model.name}: image {image} needs NVIDIA driver {CUDA13_DRIVER} or newer, found {driver}; "
         "update the driver or set engine.image to a CUDA 12 build",
     )
+
+
+def refuse_code(engine: str, model: Facts) -> Reason | None:
+    """Refuse a version that brings code which the engine would run."""
+    if not model.remote_code:
+        return None
+    return Reason(
+        "RemoteCode",
+        f"{model.name}: {engine} needs a model without code of its own, found files that run at load; "
+        f"use a version whose architecture {engine} knows",
+    )
+
+
+def refuse_no_file(engine: str, model: Facts) -> Reason | None:
+    """Refuse a version in which it is not clear what to load."""
+    if model.main_file:
+        return None
+    return Reason(
+        "MainFileUnknown",
+        f"{model.name}: {engine} needs one {model.format} file to load, found none or several; "
+        "narrow source.huggingFace.allowPatterns to one",
+    )
+
+
+def refuse_limits(engine: str, model: Facts, ask: Ask) -> Reason | None:
+    """Refuse limits of language models, which engines for other models do not have."""
+    found = "contextTokens" if ask.context_tokens else "maxConcurrency" if ask.max_concurrency else ""
+    if not found:
+        return None
+    return Reason(
+        "LimitUnknown",
+        f"{model.name}: {engine} needs engine without {found}, which it does not have; remove it",
+    )
+
+
+def refuse_gpus(engine: str, model: Facts, ask: Ask) -> Reason | None:
+    """Refuse GPUs for an engine that would not use them."""
+    if not ask.gpus:
+        return None
+    return Reason(
+        "GpuUnused",
+        f"{model.name}: {engine} computes on CPUs, found {ask.gpus} GPU; leave accelerator out",
+    )
+
+
+def reading_seconds(model: Facts, ask: Ask) -> int:
+    """Return how long reading the weights takes, rounded down; 0 where their size is not known."""
+    return (model.weights_bytes or model.file_bytes or 0) // ask.read_bytes_per_second

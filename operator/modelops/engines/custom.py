@@ -1,6 +1,6 @@
 """Custom: a container of the user's own, which answers HTTP behind the meter, on port 8080 unless told."""
 
-from modelops.engines.base import METERED, Ask, Facts, Footprint, Launch
+from modelops.engines.base import METERED, Ask, Compute, Facts, Footprint, Launch
 from modelops.plan import Reason
 
 PORT = 8080
@@ -13,6 +13,9 @@ class Custom:
 
     name = "Custom"
     formats = ()
+    types: frozenset[str] = frozenset()
+    computes_on = Compute.GPUS
+    faults = ()
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:
@@ -45,4 +48,5 @@ class Custom:
             metered=True,
             engine_metrics_path=None,
             writable=(),
+            tells=False,
         )

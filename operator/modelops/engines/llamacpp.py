@@ -9,14 +9,18 @@ from modelops.engines import pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
 from modelops.engines.base import (
     GIB,
+    LANGUAGE,
     METERED,
     Ask,
+    Compute,
     Facts,
+    Fault,
     Footprint,
     Launch,
     refuse_context,
     refuse_driver,
     refuse_format,
+    refuse_no_file,
 )
 from modelops.engines.geometry import Geometry, Layer
 from modelops.engines.quantization import bytes_per_parameter
@@ -40,6 +44,16 @@ CACHE_ELEMENT_BYTES = {
     "iq4_nl": 18 / 32,
 }
 """Bytes per cache element by -ctk and -ctv: blocks of 32 with their scales."""
+
+FAULTS = (
+    Fault(
+        "failed to create_context", "has no room for its cache; lower engine.contextTokens or maxConcurrency"
+    ),
+    Fault("failed to load model", "cannot read its file; the version is damaged, or of a newer format"),
+    Fault("error: invalid argument:", "knows no such argument; use an image of the release that is told"),
+    Fault("couldn't bind HTTP server socket", "finds its port taken; leave 8080 of the pod to it"),
+)
+"""Source: research/engines.md 2.4."""
 
 ARGUMENTS = Allowed(
     engine="LlamaCpp",
@@ -132,6 +146,9 @@ class LlamaCpp:
 
     name = "LlamaCpp"
     formats = ("GGUF",)
+    types = LANGUAGE
+    computes_on = Compute.GPUS
+    faults = FAULTS
     queries = METERED
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:
@@ -139,7 +156,7 @@ class LlamaCpp:
         image = ask.image or IMAGE
         return (
             refuse_format(self.name, self.formats, model, instead="vLLM for safetensors, else Custom")
-            or _refuse_no_file(model)
+            or refuse_no_file(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or _refuse_count(model, ask.gpus)
@@ -222,16 +239,6 @@ class LlamaCpp:
             engine_metrics_path="/metrics",
             writable=(),
         )
-
-
-def _refuse_no_file(model: Facts) -> Reason | None:
-    if model.main_file:
-        return None
-    return Reason(
-        "MainFileUnknown",
-        f"{model.name}: LlamaCpp needs one GGUF file to load, found none or several; "
-        "narrow source.huggingFace.allowPatterns to one",
-    )
 
 
 def _refuse_count(model: Facts, gpus: int) -> Reason | None:

@@ -7,13 +7,17 @@ from modelops.engines import pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
 from modelops.engines.base import (
     GIB,
+    LANGUAGE,
     Ask,
+    Compute,
     Facts,
+    Fault,
     Footprint,
     Gpu,
     Launch,
     Queries,
     Series,
+    refuse_code,
     refuse_context,
     refuse_driver,
     refuse_format,
@@ -43,6 +47,18 @@ LEAST_CAPABILITY = {
     "fp_quant": (10, 0),
 }
 """Oldest compute capability by quantisation.  Source: vLLM 0.33; research/engines.md 4.8."""
+
+FAULTS = (
+    Fault("To serve at least one request with the model's max seq len", "lower engine.contextTokens"),
+    Fault("No available memory for the cache blocks", "has no room for a cache; use a larger GPU or more"),
+    Fault("is less than desired GPU memory utilization", "shares its GPU with another process; end that"),
+    Fault("must be divisible by tensor parallel size", "set accelerator.count to Auto"),
+    Fault("Minimum capability:", "needs a newer GPU for this quantization"),
+    Fault("trust_remote_code=True", "needs code of the model; use an architecture that vLLM knows"),
+    Fault("LocalEntryNotFoundError", "misses files; widen the patterns of the version's source"),
+    Fault("unrecognized arguments:", "knows no such argument; use an image of the release that is told"),
+)
+"""Source: research/engines.md 2.4."""
 
 ARGUMENTS = Allowed(
     engine="vLLM",
@@ -135,6 +151,9 @@ class VLLM:
 
     name = "vLLM"
     formats = ("safetensors",)
+    types = LANGUAGE
+    computes_on = Compute.GPUS
+    faults = FAULTS
     queries = Queries(
         requests=Series(
             "http_requests_total", 'handler=~"/v1/(chat/)?completions|/v1/responses|/v1/embeddings"'
@@ -162,7 +181,7 @@ class VLLM:
         image = ask.image or IMAGE
         return (
             refuse_format(self.name, self.formats, model, instead="LlamaCpp for GGUF, else Custom")
-            or _refuse_code(model)
+            or refuse_code(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or _refuse_count(model, ask.gpus, ask.stages)
@@ -255,16 +274,6 @@ class VLLM:
             engine_metrics_path="/metrics",
             writable=("/cache",),
         )
-
-
-def _refuse_code(model: Facts) -> Reason | None:
-    if not model.remote_code:
-        return None
-    return Reason(
-        "RemoteCode",
-        f"{model.name}: vLLM needs a model without code of its own, found files that run at load; "
-        "use a version whose architecture vLLM knows",
-    )
 
 
 def _refuse_count(model: Facts, gpus: int, pipeline: int) -> Reason | None:

@@ -51,8 +51,18 @@ def inactive(seen: Evidence, now: datetime) -> Reason | None:
 
 
 def unacceptable_format(seen: Evidence, now: datetime) -> Reason | None:
-    """Hold formats that the model's governance or the environment does not allow."""
+    """Hold formats that the model's governance or the environment does not allow.
+
+    A pickle runs code when it is loaded, so silence never allows it.
+    """
     allowed = seen.requirement.formats
+    if allowed is None and seen.format.lower() == "pickle":
+        return Reason(
+            "FormatNotAllowed",
+            f"{seen.version}: needs a format that runs no code at load, found pickle, which neither the "
+            f"model nor {seen.environment} allows by name; convert it to skops or ONNX, or add pickle to the "
+            "model's governance.formats.allowed",
+        )
     if allowed is None or seen.format.lower() in {f.lower() for f in allowed}:
         return None
     return Reason(

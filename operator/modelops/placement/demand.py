@@ -34,6 +34,8 @@ class Demand:
     resource_name: str = GPU_RESOURCE
     replicas: int = 1
     cpu_fallback: bool = False
+    on_cpus: bool = False
+    """No GPU is looked for: the engine computes on CPUs."""
 
     def asked(self, gpus: int, gpu: Gpu | None, context_tokens: int | None = None) -> Ask:
         """Return what the engine is asked about *gpus* of this kind, with a context if one is given."""

@@ -29,10 +29,12 @@ def choose(inventory: Inventory, demand: Demand) -> Placement | Refusal:
     with room for every replica comes before others, then the least GPU memory, then the node with the
     fewest GPUs left over.
     """
-    asked = demand.asked(1 if demand.count is None else demand.count, None)
+    asked = demand.asked(0 if demand.on_cpus else 1 if demand.count is None else demand.count, None)
     refused = demand.engine.refuses(demand.facts, asked)
     if refused:
         return Refusal(refused)
+    if demand.on_cpus:
+        return _on_cpus_alone(inventory, demand)
     if demand.count == 0:
         return _on_cpus(inventory, demand, _cpu_not_asked(demand))
     if demand.count is None and demand.engine.footprint(demand.facts, asked) is None:
@@ -328,6 +330,35 @@ def _cpu_not_asked(demand: Demand) -> Refusal:
 
 
 # --- CPUs --------------------------------------------------------------------------------------------
+
+
+def _on_cpus_alone(inventory: Inventory, demand: Demand) -> Placement | Refusal:
+    """Return a node for an engine that uses no GPU: one without GPUs first, then the most free memory."""
+    usable = [n for n in inventory.nodes if n.can_run_pods and not filters.excluded_for_pods(n, demand)]
+    if not usable:
+        return Refusal(
+            Reason(
+                "NeverFits",
+                f"{demand.service}: needs a node that takes its pods, found none of {len(inventory.nodes)}; "
+                "widen placement or add a node",
+            )
+        )
+
+    def rank(node: NodeState) -> tuple[bool, int, str]:
+        return node.total(demand.resource_name) > 0, -node.free(MEMORY_RESOURCE), node.name
+
+    node = min(usable, key=rank)
+    return Placement(
+        node=node.name,
+        product="",
+        gpus=0,
+        gpu_memory_bytes=0,
+        context_tokens=None,
+        max_concurrency=None,
+        verdict=Verdict.UNKNOWN,
+        footprint=None,
+        message=f"{demand.service}: CPUs of {node.name}; {demand.engine.name} needs no GPU",
+    )
 
 
 def _on_cpus(inventory: Inventory, demand: Demand, otherwise: Refusal) -> Placement | Refusal:

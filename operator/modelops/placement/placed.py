@@ -42,6 +42,8 @@ class Placement:
     driver_major: int | None = None
     shares: int = 1
     is_time_sliced: bool = False
+    engine: str = ""
+    """Which engine was chosen and why; empty: the service names it."""
 
     @property
     def gpu(self) -> Gpu | None:
@@ -70,6 +72,7 @@ class Placement:
     def to_status(self) -> Manifest:
         """Return ``status.placement.plan``; what is unknown or ordinary is left out."""
         status: Manifest = {
+            "engine": self.engine,
             "node": self.node,
             "product": self.product,
             "gpus": self.gpus,
@@ -108,6 +111,7 @@ class Placement:
             driver_major=status.get("driverMajor"),
             shares=status.get("shares", 1),
             is_time_sliced=status.get("timeSliced", False),
+            engine=status.get("engine", ""),
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from modelops.api.policy import Policy
 from modelops.api.service import ServiceSpec
-from modelops.engines.base import Ask, Engine, Facts
+from modelops.engines.base import Ask, Compute, Engine, Facts
 from modelops.placement.fit import Demand, Placement
 from modelops.plan import Reason
 from modelops.rollouts.state import Revision
@@ -59,6 +59,12 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         least = accelerator.min_memory_bytes if accelerator else None
     except ValueError as error:
         return Reason("Malformed", f"{seen.name}: spec.accelerator.minMemory: {error}; correct it")
+    on_cpus = engine.computes_on is Compute.CPUS or (
+        engine.computes_on is Compute.EITHER and accelerator is None
+    )
+    unused = _unused(seen, engine) if on_cpus else None
+    if unused:
+        return unused
     return Demand(
         service=seen.name,
         facts=facts(version),
@@ -73,6 +79,19 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         resource_name=resource_name(spec),
         replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
+        on_cpus=on_cpus,
+    )
+
+
+def _unused(seen: Snapshot, engine: Engine) -> Reason | None:
+    """Refuse an accelerator that the engine would not use; cpuFallback says what it does anyway."""
+    asked = seen.service.spec.accelerator
+    names = asked.to_wire().keys() - {"cpuFallback"} if asked else set()
+    if not names:
+        return None
+    return Reason(
+        "AcceleratorUnused",
+        f"{seen.name}: {engine.name} computes on CPUs, found accelerator.{min(names)}; leave accelerator out",
     )
 
 

@@ -1,6 +1,6 @@
 """The objects of one revision and of one service, as plain manifests."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,6 +18,14 @@ SLACK = timedelta(seconds=25)
 """Between the end of a drain and SIGKILL."""
 PAUSE = timedelta(seconds=15)
 """Between the loss of the endpoint and SIGTERM, for engines that face the callers themselves."""
+
+_GRPC: Manifest = {
+    "name": "grpc",
+    "port": 8001,
+    "targetPort": "grpc",
+    "protocol": "TCP",
+    "appProtocol": "kubernetes.io/h2c",
+}
 
 HUNG_SECONDS = 10
 """Between the last failed probe of an engine and SIGKILL."""
@@ -105,7 +113,7 @@ def pod_template(revision: Revision) -> Manifest:
     """
     launch = revision.launch
     metered = launch.metered
-    port = METER_METRICS_PORT if metered else launch.port
+    port = METER_METRICS_PORT if metered else launch.metrics_port or launch.port
     annotations = {
         **(revision.annotations or {}),
         "prometheus.io/scrape": "true",
@@ -149,7 +157,10 @@ def service(revision: Revision) -> Manifest:
         "metadata": _meta(revision.owner, _name(revision), _labels(revision)),
         "spec": {
             "selector": _selector(revision),
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+            "ports": [
+                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"},
+                *([_GRPC] if revision.launch.grpc_port else []),
+            ],
         },
     }
 
@@ -191,8 +202,10 @@ def route(
     }
 
 
-def network_policy(owner: Owner) -> Manifest:
+def network_policy(owner: Owner, launches: Iterable[Launch] = ()) -> Manifest:
     """Return the policy of all pods of a service: callers may reach them, they reach nobody."""
+    more = {port for launch in launches for port in (launch.grpc_port, launch.metrics_port) if port}
+    ports = (HTTP_PORT, METER_METRICS_PORT, *sorted(more))
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -200,7 +213,7 @@ def network_policy(owner: Owner) -> Manifest:
         "spec": {
             "podSelector": {"matchLabels": {names.SERVICE: owner.name}},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [{"port": HTTP_PORT}, {"port": METER_METRICS_PORT}]}],
+            "ingress": [{"ports": [{"port": port} for port in ports]}],
             "egress": [],
         },
     }
@@ -346,9 +359,10 @@ def _engine(revision: Revision) -> Manifest:
         "env": [{"name": name, "value": value} for name, value in sorted(launch.env.items())],
         "securityContext": _locked(),
         "resources": resources,
-        "terminationMessagePolicy": "File",
+        "terminationMessagePolicy": "FallbackToLogsOnError" if launch.tells else "File",
         "volumeMounts": [
             {"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True},
+            *([_model_at(launch.model_at)] if launch.model_at else []),
             {"name": "tmp", "mountPath": "/tmp"},
             *({"name": "scratch", "mountPath": path, "subPath": _sub_path(path)} for path in launch.writable),
             *([{"name": "shm", "mountPath": "/dev/shm"}] if launch.shm_bytes else []),
@@ -359,6 +373,11 @@ def _engine(revision: Revision) -> Manifest:
     else:
         container |= _self_served(launch)
     return container
+
+
+def _model_at(path: str) -> Manifest:
+    """Return the files alone at *path*.  They are there by then: kubelet looks when the engine starts."""
+    return {"name": "model", "mountPath": path, "subPath": "files", "readOnly": True}
 
 
 def _behind_the_meter(launch: Launch) -> Manifest:
@@ -372,10 +391,14 @@ def _behind_the_meter(launch: Launch) -> Manifest:
 def _self_served(launch: Launch) -> Manifest:
     """Return what an engine that faces the callers itself needs: its port, probes and a pause before TERM."""
     ready = {"port": launch.port, "path": launch.ready_path}
+    ports = {"http": launch.port, "grpc": launch.grpc_port, "metrics": launch.metrics_port}
+    period = launch.ready_period_seconds
     return {
-        "ports": [{"name": "http", "containerPort": launch.port, "protocol": "TCP"}],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items() if port
+        ],
         **_probes(launch.port, launch),
-        "readinessProbe": {"httpGet": ready, "periodSeconds": 5, "timeoutSeconds": 5},
+        "readinessProbe": {"httpGet": ready, "periodSeconds": period, "timeoutSeconds": 5},
         "lifecycle": {"preStop": {"sleep": {"seconds": int(PAUSE.total_seconds())}}},
     }
 
@@ -386,16 +409,20 @@ def _probes(port: int, launch: Launch) -> Manifest:
     preStop runs before such a restart too, and the streams of an engine that hangs never end: without
     a grace of its own the restart would wait for the whole drain.
     """
-    health = {"httpGet": {"port": port, "path": launch.health_path}, "periodSeconds": 10, "timeoutSeconds": 5}
+    get = {"httpGet": {"port": port, "path": launch.health_path}}
+    period = launch.startup_period_seconds
     return {
         "startupProbe": {
-            **health,
-            "failureThreshold": max(3, -(-launch.startup_seconds // 10)),
+            **get,
+            "periodSeconds": period,
+            "timeoutSeconds": launch.startup_timeout_seconds,
+            "failureThreshold": max(3, -(-launch.startup_seconds // period)),
             "terminationGracePeriodSeconds": HUNG_SECONDS,
         },
         "livenessProbe": {
-            **health,
-            "timeoutSeconds": 10,
+            **get,
+            "periodSeconds": launch.health_period_seconds,
+            "timeoutSeconds": launch.health_timeout_seconds,
             "failureThreshold": 6,
             "terminationGracePeriodSeconds": HUNG_SECONDS,
         },

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from modelops.engines import by_name, pick
+from modelops.engines import by_name, pick, picked_because
 from modelops.engines.base import Engine
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
 from modelops.placement.fit import Refusal, choose
@@ -107,6 +107,7 @@ def _fit(
     place = choose(seen.inventory, ask)
     if isinstance(place, Refusal):
         return Fitted(wanted, None, gate, place.reason, place)
+    place = replace(place, engine=_why(seen, version, engine))
     if known is not None and known.placement.node == place.node:
         place = known.placement
     record = demand.record(seen, version, engine, place, wanted, owner)
@@ -118,7 +119,15 @@ def _engine(seen: Snapshot, version: VersionRow) -> Engine | Reason:
     name = spec.name if spec and spec.name else "Auto"
     if name != "Auto":
         return by_name(name)
-    return pick(version.resolved.get("format", ""))
+    return pick(version.resolved.get("format", ""), version.model_type)
+
+
+def _why(seen: Snapshot, version: VersionRow, engine: Engine) -> str:
+    """Return what Auto chose and why; empty: the service names its engine."""
+    spec = seen.service.spec.engine
+    if spec and spec.name and spec.name != "Auto":
+        return ""
+    return picked_because(engine, version.resolved.get("format", ""), version.model_type)
 
 
 def _evidence(seen: Snapshot, version: VersionRow) -> Evidence:
@@ -256,7 +265,9 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
             manifests.disruption_budget(record),
         ]
     if out:
-        out.append(manifests.network_policy(manifests.Owner(seen.namespace, seen.name, seen.service.uid)))
+        launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
+        own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
+        out.append(manifests.network_policy(own, launches))
     return (*_unique(out), *_routes(seen, state))
 
 

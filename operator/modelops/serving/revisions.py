@@ -19,6 +19,16 @@ from modelops.serving.manifests import Images, Owner, Revision
 HASHED = ("engine", "accelerator", "placement", "podTemplate")
 """Parts of the spec that make pods; scaling, traffic, policy and actions do not."""
 
+SILENT: Mapping[str, Any] = {
+    "health_timeout_seconds": 10,
+    "health_period_seconds": 10,
+    "startup_timeout_seconds": 5,
+    "startup_period_seconds": 10,
+    "ready_period_seconds": 5,
+    "tells": False,
+}
+"""What a record means that is silent about these: those of 0.1.0 are, and their pods must not change."""
+
 
 def revision_hash(spec: ServiceSpec, version: str, digest: str) -> str:
     """Return eight hex digits that name the version with the serving inputs of *spec*."""
@@ -32,12 +42,13 @@ def to_status(revision: Revision) -> dict[str, Any]:
     """Return the record in camelCase.  Law: ``from_status(to_status(r), r.owner) == r``."""
     launch = asdict(revision.launch)
     launch["drain"] = revision.launch.drain.total_seconds()
+    launch = {key: value for key, value in launch.items() if key not in SILENT or value != SILENT[key]}
     record: dict[str, Any] = {
         "hash": revision.hash,
         "version": revision.version,
         "digest": revision.digest,
         "engine": revision.engine,
-        "launch": {_camel(key): _plain(value) for key, value in launch.items()},
+        "launch": {_camel(key): _plain(value) for key, value in launch.items() if value not in (None, "")},
         "placement": revision.placement.to_status(),
         "resourceName": revision.resource_name,
         "images": {
@@ -82,6 +93,10 @@ def from_status(record: Mapping[str, Any], owner: Owner) -> Revision:
             metered=launch["metered"],
             engine_metrics_path=launch.get("engineMetricsPath"),
             writable=tuple(launch.get("writable", ())),
+            grpc_port=launch.get("grpcPort"),
+            metrics_port=launch.get("metricsPort"),
+            model_at=launch.get("modelAt", ""),
+            **_later(launch),
         ),
         placement=Placement.from_status(record["placement"]),
         resource_name=record.get("resourceName", ""),
@@ -96,6 +111,11 @@ def from_status(record: Mapping[str, Any], owner: Owner) -> Revision:
         annotations=dict(record.get("annotations", {})),
         resources=record.get("resources"),
     )
+
+
+def _later(launch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what records of 0.1.0 do not tell."""
+    return {name: launch.get(_camel(name), value) for name, value in SILENT.items()}
 
 
 def read_all(records: Sequence[Mapping[str, Any]], owner: Owner) -> dict[str, Revision]:

@@ -24,6 +24,8 @@ class Exit:
     reason: str
     code: int
     message: str = ""
+    log_tail: str = ""
+    """End of its log as it was written; empty where it may hold what users asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class VersionRow:
     authors: frozenset[str]
     requirement: Requirement
     approvals: tuple[Approval, ...] = ()
+    model_type: str = ""
+    """Type of the Model, such as LLM; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

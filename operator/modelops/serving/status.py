@@ -9,7 +9,7 @@ from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
 from modelops.rollouts.machine import NO_POLICY
 from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
-from modelops.serving import demand, manifests, revisions
+from modelops.serving import demand, lastwords, manifests, revisions
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot
 
@@ -66,7 +66,7 @@ def build(
         **_people(seen, state, wanted, kept),
         **_placement(fitted, kept),
     }
-    failure = _last_failure(seen)
+    failure = _last_failure(seen, kept)
     if failure:
         status["lastFailure"] = failure
     return status
@@ -157,20 +157,13 @@ def _placement(fitted: Fitted | None, kept: Mapping[str, manifests.Revision]) ->
     return {"placement": out} if out else {}
 
 
-def _last_failure(seen: Snapshot) -> dict[str, Any]:
+def _last_failure(seen: Snapshot, kept: Mapping[str, manifests.Revision]) -> dict[str, Any]:
     """Return how a container ended last, if one did badly."""
-    ended = [pod.last_exit for pod in seen.pods if pod.last_exit is not None and not pod.is_terminating]
-    if not ended:
+    ended = [pod for pod in seen.pods if pod.last_exit is not None and not pod.is_terminating]
+    if not ended or ended[-1].last_exit is None:
         return dict(seen.status.get("lastFailure") or {})
-    last = ended[-1]
-    out: dict[str, Any] = {
-        "reason": last.reason or "Error",
-        "exitCode": last.code,
-        "oomKilled": last.reason == "OOMKilled",
-    }
-    if last.message:
-        out["message"] = last.message
-    return out
+    record = kept.get(ended[-1].revision)
+    return lastwords.told(ended[-1].last_exit, record.engine if record else "")
 
 
 # --- conditions --------------------------------------------------------------------------------------
