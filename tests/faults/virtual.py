@@ -13,6 +13,7 @@ T = TypeVar("T")
 _GUARD_SECONDS = 0.0002
 """A segment may be still in the kernel when the loop has nothing to do."""
 _STUCK_SECONDS = 5.0
+_THREAD_SECONDS = 0.01
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -24,6 +25,8 @@ class _Jumping(selectors.DefaultSelector):
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
+        if self.loop.threads:
+            return super().select(_THREAD_SECONDS)  # time stands while a thread works for the loop
         ready = super().select(_GUARD_SECONDS if timeout is not None else _STUCK_SECONDS)
         if not ready and timeout is not None:
             self.loop.seconds += max(0.0, timeout)
@@ -37,9 +40,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.seconds = 1000.0
+        self.threads = 0
+        """How many calls run in the executor now."""
         selector = _Jumping()
         selector.loop = self
         super().__init__(selector)
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        future = super().run_in_executor(executor, func, *args)
+        self.threads += 1
+        future.add_done_callback(self._returned)
+        return future
+
+    def _returned(self, _: Any) -> None:
+        self.threads -= 1
 
     def time(self) -> float:
         return self.seconds
