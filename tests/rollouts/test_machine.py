@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelops.plan import Reason
-from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance, run_id
+from modelops.rollouts.machine import advance
+from modelops.rollouts.rules import NO_POLICY, Rules
+from modelops.rollouts.seen import Judgement, Pods, Route, Seen
+from modelops.rollouts.starts import run_id
 from modelops.rollouts.state import Acted, Pause, Phase, Revision, Rollout, from_status, to_status
 from modelops.rollouts.traffic import candidate_replicas, weights
 

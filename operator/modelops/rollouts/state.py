@@ -6,6 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+KEEP_REJECTED = 10
+"""Revisions that are remembered as rolled back, and as promoted."""
+
 
 class Phase(StrEnum):
     """Where a rollout stands.  Source: research/rollouts.md 3.1."""

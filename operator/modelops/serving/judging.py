@@ -8,7 +8,8 @@ from modelops.analysis.frozen import Frozen, freeze
 from modelops.analysis.judge import judge
 from modelops.analysis.verdict import Verdict
 from modelops.api.policy import OnRegression, Policy, Preset
-from modelops.rollouts.machine import Judgement, Rules
+from modelops.rollouts.rules import Rules
+from modelops.rollouts.seen import Judgement
 from modelops.rollouts.state import Phase, Rollout
 from modelops.serving.snapshot import Measured, Snapshot
 

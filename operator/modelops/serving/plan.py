@@ -9,7 +9,9 @@ from modelops.engines.base import Engine
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
 from modelops.placement.fit import Refusal, choose
 from modelops.plan import Manifest, Plan, Reason, Ref
-from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance
+from modelops.rollouts.machine import advance
+from modelops.rollouts.rules import NO_POLICY, Rules
+from modelops.rollouts.seen import Judgement, Pods, Route, Seen
 from modelops.rollouts.state import Acted, Phase, Revision, Rollout, rejects
 from modelops.rollouts.traffic import candidate_replicas, weights
 from modelops.serving import demand, judging, manifests, revisions, status

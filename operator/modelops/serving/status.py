@@ -7,7 +7,7 @@ from typing import Any
 from modelops.analysis.verdict import Verdict
 from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
-from modelops.rollouts.machine import NO_POLICY
+from modelops.rollouts.rules import NO_POLICY
 from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
 from modelops.serving import demand, manifests, revisions
 from modelops.serving.fitted import Fitted
