@@ -14,9 +14,13 @@ class Pods:
 
     ready: int = 0
     wanted: int = 0
-    """How many the revision needs for the weight that is asked of it."""
+    """How many the revision needs for what is asked of it."""
     restarts: int = 0
     """Container restarts, summed over its pods."""
+    without_room: int = 0
+    """Pods that no node has room for."""
+    live: int = 0
+    """Pods that exist, those that are ending included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,17 @@ class Route:
     """Percent that the accepted route sends to the candidate; None: no route, or not accepted."""
     stable_hash: str = ""
     """Revision that gets the rest."""
+    mirror: int = 0
+    """Percent of requests that the accepted route copies to the candidate."""
+    is_matched: bool = False
+    """Whether the accepted route sends matched requests to the candidate."""
     fault: Reason | None = None
     """Why the last write is not accepted; None: it is, or there was none."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing reaches the candidate for certain; None is an older route that may still run."""
+        return self.candidate_weight == 0 and not self.mirror and not self.is_matched
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,10 @@ class Judgement:
     """End of the last window that was used."""
     has_canary_traffic: bool = False
     """Whether the last window has a request to the candidate."""
+    requests: int = 0
+    """Requests of the candidate that were judged."""
+    is_within: bool = False
+    """Whether every point estimate is within what is acceptable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,7 @@ class Seen:
     """Ready pods that the service should have as a whole."""
     stable: Pods = Pods()
     candidate: Pods = Pods()
+    previous: Pods = Pods()
     route: Route = Route()
     hold: Reason | None = None
     """What the gates or the placement say against the candidate."""
@@ -80,3 +98,12 @@ class Step:
     state: Rollout
     events: tuple[Event, ...] = ()
     after: timedelta | None = None
+
+
+def agrees(state: Rollout, route: Route) -> bool:
+    """Return whether the accepted route does what the step asks."""
+    return (
+        route.candidate_weight == state.weight
+        and route.mirror == state.mirror
+        and route.is_matched == state.is_matched
+    )

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from modelops.api.policy import Policy
+from modelops.api.policy import Policy, Provider
 from modelops.api.service import ServiceSpec
 from modelops.engines.base import Ask, Engine, Facts
 from modelops.placement.fit import Demand, Placement
@@ -122,7 +122,9 @@ def resource_name(spec: ServiceSpec) -> str:
 
 
 def gateway(seen: Snapshot) -> Gateway | None:
-    """Return where the route attaches; None: nowhere, the service is reached by its Services."""
+    """Return where the route attaches; None: nowhere, numbers of pods behind one Service are the shares."""
+    if seen.policy is not None and seen.policy.provider is Provider.REPLICAS:
+        return None
     wanted = seen.service.spec.traffic.gateway_ref if seen.service.spec.traffic else None
     default = seen.defaults.gateway
     if wanted is None:
