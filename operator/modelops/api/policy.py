@@ -827,7 +827,7 @@ class Policy:
     strategy: Strategy
     is_suspended: bool
     steps: tuple[int, ...]
-    """Weights of the candidate in percent, strictly rising, without the final 100."""
+    """Weights of the candidate in percent, strictly rising, without the final 100; none: no shares."""
     step_settings: tuple[StepSetting, ...]
     min_dwell: timedelta
     max_duration: timedelta
@@ -913,7 +913,7 @@ def _in_force(spec: PolicySpec) -> Policy:
     )
     confidence, approval = analysis.confidence or Confidence(), spec.approval or PolicyApproval()
     no_data, away = analysis.no_data or NoData(), analysis.metrics_unavailable or MetricsUnavailable()
-    steps, min_dwell = _steps(canary), _duration("canary.minDwell", canary.min_dwell, "2m")
+    steps, min_dwell = _steps(spec, canary), _duration("canary.minDwell", canary.min_dwell, "2m")
     return Policy(
         strategy=spec.strategy or Strategy.CANARY,
         is_suspended=bool(spec.suspend),
@@ -1014,7 +1014,15 @@ def _switch(spec: PolicySpec) -> Switch | None:
     return Switch(given.preview_replicas, is_automatic, _duration("blueGreen.bake", given.bake, "10m"))
 
 
-def _steps(canary: Canary) -> tuple[int, ...]:
+def _steps(spec: PolicySpec, canary: Canary) -> tuple[int, ...]:
+    """Return the weights that a run takes; none where it has no shares."""
+    then = (spec.shadow.then if spec.shadow else None) or Then.CANARY
+    has_no_share = canary.match or canary.capacity is Capacity.RECREATE or then is not Then.CANARY
+    steps = _weights(canary)
+    return () if spec.strategy is Strategy.BLUE_GREEN or has_no_share else steps
+
+
+def _weights(canary: Canary) -> tuple[int, ...]:
     series = canary.step_weight is not None or canary.max_weight is not None
     _require(
         not (series and canary.steps), "canary.steps", "stands beside stepWeight or maxWeight; remove one"

@@ -138,10 +138,6 @@ def _prelude(policy: Policy) -> Stage | None:
 
 
 def _steps(policy: Policy) -> tuple[Stage, ...]:
-    if policy.switch is not None or policy.capacity is Capacity.RECREATE:
-        return ()
-    if policy.mirror is not None and policy.mirror.then is not Then.CANARY:
-        return ()
     if policy.matches:
         return (Stage(is_matched=True, dwell=policy.min_dwell),)
     return tuple(_step(policy.setting(weight)) for weight in policy.steps)
