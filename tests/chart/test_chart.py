@@ -23,6 +23,7 @@ RULES = ("ClusterRole", "Role")
 CLUSTER_SCOPED = {
     "nodes",
     "namespaces",
+    "gatewayclasses",
     "persistentvolumes",
     "modelnodes",
     "modelnodes/status",
@@ -194,6 +195,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
             "image.repository=registry.example.com/modelops",
             f"image.digest={digest}",
             "image.pullPolicy=Always",
+            'imagePullSecrets=[{"name":"registry"},{"name":"mirror"}]',
             "delivery.enabled=false",
             "delivery.store=/srv/models",
             "gate.stamping=false",
@@ -219,6 +221,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
                 "engineCommands": {"LlamaCpp": ["/usr/bin/llama-server"]},
             },
             "imagePullPolicy": "Always",
+            "imagePullSecrets": ["registry", "mirror"],
             "sources": {"allowedHosts": ["hub.example.com"]},
             "environments": {
                 "prod": {

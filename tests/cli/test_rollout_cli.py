@@ -29,7 +29,9 @@ def _service(phase="Progressing", **rest):
         ),
         pytest.param(
             "resume",
-            _service("Paused", rollout={"acted": {"action": "Resume", "runId": "run-2", "wait": 1}, "wait": 2}),
+            _service(
+                "Paused", rollout={"acted": {"action": "Resume", "runId": "run-2", "wait": 1}, "wait": 2}
+            ),
             "run-2",
             id="resume a second time",
         ),

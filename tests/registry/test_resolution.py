@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelops.api.version import Resolved as Status
@@ -94,6 +94,7 @@ NAMES = st.sampled_from([field.alias or name for name, field in Status.model_fie
 
 
 @settings(deadline=None)  # the first look builds the types
+@example({}, {"provenance": None})
 @given(st.dictionaries(FIELDS, JSON, max_size=3), st.dictionaries(NAMES, JSON, max_size=3))
 def test_whatever_is_said_the_server_takes_the_status(fields, facts):
     said = {**json.loads(last_words()), "facts": {**FACTS, **facts}, **fields}
@@ -111,7 +112,7 @@ def test_no_text_breaks_the_reader(message):
     read(message)
 
 
-def made(secret: str | None) -> dict:
+def made(secret: str | None, **other) -> dict:
     manifest = job(
         namespace="quickstart",
         name="chat-1",
@@ -121,6 +122,7 @@ def made(secret: str | None) -> dict:
         secret=secret,
         image="registry.example.com/modelops:1",
         pull_policy="IfNotPresent",
+        **other,
     )
     return manifest["spec"]["template"]["spec"]
 
@@ -130,6 +132,13 @@ def test_the_job_is_restricted_and_has_no_api_token(secret):
     pod = made(secret)
     assert refusals(pod) == []
     assert pod["automountServiceAccountToken"] is False
+
+
+def test_the_job_may_reach_what_the_administrator_listed_and_pull_its_image():
+    pod = made(None, allowed_hosts=("hub.b", "hub.a"), pull_secrets=("registry",))
+    assert {"name": "MODELOPS_ALLOWED_HOSTS", "value": "hub.a,hub.b"} in pod["containers"][0]["env"]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert "imagePullSecrets" not in made(None)
 
 
 def test_the_token_is_a_file_that_only_its_key_is_read_of():

@@ -248,6 +248,32 @@ def route_drifted(row: Row, wanted: Manifest) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStored(Row):
+    """A Gateway: which class it is of."""
+
+    class_name: str
+
+
+def gateway(obj: Manifest) -> GatewayStored:
+    return GatewayStored.of(obj, class_name=(obj.get("spec") or {}).get("gatewayClassName", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayClassStored(Row):
+    """A GatewayClass: what it can do beyond the core."""
+
+    features: frozenset[str] | None
+    """None: it lists nothing."""
+
+
+def gateway_class(obj: Manifest) -> GatewayClassStored:
+    """Return the row; features were plain names before Gateway API 1.2."""
+    listed = (obj.get("status") or {}).get("supportedFeatures") or ()
+    names_ = frozenset(one["name"] if isinstance(one, Mapping) else str(one) for one in listed)
+    return GatewayClassStored.of(obj, features=names_ or None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStored(Row):
     """A resolve Job."""
 

@@ -80,6 +80,7 @@ class Services:
             children=tuple(_children(store, service.uid)),
             route=_route(store, key),
             apex=_apex(store, key, service.uid),
+            features=self._features(service),
             measured=measured if isinstance(measured, Measured) else Measured(),
             refused=self._parts.observations.refused(key),
         )
@@ -192,6 +193,18 @@ class Services:
             )
         return _in_force(service, marked[0]) if marked else (None, None)
 
+    def _features(self, service: InferenceService) -> frozenset[str] | None:
+        """Return what the class of the service's Gateway lists; None: nothing, or it is not to be seen."""
+        wanted = service.spec.traffic.gateway_ref if service.spec.traffic else None
+        default, own = self._defaults.gateway, service.namespace or ""
+        name = wanted.name if wanted else default.name if default else ""
+        namespace = (wanted.namespace or own) if wanted else default.namespace if default else ""
+        gateway = self._parts.store.get("Gateway", namespace, name)
+        if not isinstance(gateway, rows.GatewayStored):
+            return None
+        found = self._parts.store.get("GatewayClass", "", gateway.class_name)
+        return found.features if isinstance(found, rows.GatewayClassStored) else None
+
     def _inventory(self, store: Store) -> Inventory:
         """Return the cluster with what all pods take."""
         nodes = [row.node for row in store.rows("Node") if isinstance(row, rows.NodeStored)]
@@ -213,7 +226,11 @@ def defaults(parts: Parts) -> Defaults:
     settings = parts.settings
     gateway = settings.gateway
     return Defaults(
-        images=Images(settings.images.operator, settings.image_pull_policy or "IfNotPresent"),
+        images=Images(
+            settings.images.operator,
+            settings.image_pull_policy or "IfNotPresent",
+            settings.image_pull_secrets,
+        ),
         gateway=Gateway(gateway.name, gateway.namespace or "", gateway.section_name, gateway.domain or "")
         if gateway.name
         else None,

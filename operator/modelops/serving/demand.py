@@ -1,12 +1,15 @@
 """What a service asks of the placement and of its engine, from its spec and its version's facts."""
 
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from modelops.api.policy import Policy, Provider
+from modelops.api.policy import Capacity, Policy, Provider
 from modelops.api.service import ServiceSpec
 from modelops.engines.base import Ask, Engine, Facts
 from modelops.placement.fit import Demand, Placement
+from modelops.placement.inventory import Inventory
 from modelops.plan import Reason
 from modelops.rollouts.state import Revision
 from modelops.serving import manifests
@@ -73,6 +76,21 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         resource_name=resource_name(spec),
         replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
+    )
+
+
+def room(seen: Snapshot, stable: manifests.Revision | None) -> Inventory:
+    """Return the cluster as the candidate finds it: with capacity Recreate stable's GPUs are free by then."""
+    recreates = seen.policy is not None and seen.policy.capacity is Capacity.RECREATE
+    if not recreates or stable is None or not stable.placement.gpus:
+        return seen.inventory
+    freed = Counter(pod.node for pod in seen.pods if pod.revision == stable.hash)
+    resource, gpus = stable.resource_name, stable.placement.gpus
+    return Inventory(
+        tuple(
+            replace(node, used={**node.used, resource: node.used.get(resource, 0) - gpus * freed[node.name]})
+            for node in seen.inventory.nodes
+        )
     )
 
 

@@ -108,7 +108,8 @@ def _fit(
     ask = demand.demand(seen, version, engine)
     if isinstance(ask, Reason):
         return Fitted(wanted, None, gate, ask)
-    place = choose(seen.inventory, ask)
+    stable = records.get(state.stable.hash) if state.stable else None
+    place = choose(demand.room(seen, stable), ask)
     if isinstance(place, Refusal):
         return Fitted(wanted, None, gate, place.reason, place)
     if known is not None and known.placement.node == place.node:
@@ -170,7 +171,7 @@ def _situation(
     replicas = demand.replicas(seen.service.spec)
     candidate, action = state.candidate, seen.service.spec.rollout
     waits = fitted is not None and fitted.waits_for_capacity
-    lacking = routes.unsupported(seen)
+    lacking = routes.unsupported(seen) if state.stable else None  # a first version takes no share of another
     if candidate is None or (fitted is not None and fitted.revision.hash == candidate.hash):
         hold, candidate_waits = fitted.hold if fitted else None, waits
     else:
