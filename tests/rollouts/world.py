@@ -52,6 +52,8 @@ class World:
     """At most so many pods of the first version are ready."""
     room: int | None = None
     """Pods that the nodes have room for; None: for all."""
+    pace: int | None = None
+    """New pods of a revision that get ready in one second; None: all."""
     restarts: int = 0
     verdict: str = "Continue"
     reason: str = "Undecided"
@@ -67,12 +69,16 @@ class World:
     told: list[Event] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
     checks: list[Callable[["World"], None]] = field(default_factory=list)
+    read: tuple[dict | None, Rollout] = (None, Rollout())
 
     # --- what there is --------------------------------------------------------------------------------
 
     @property
     def state(self) -> Rollout:
-        return from_status(self.status)
+        """Return what the status holds, read once for each that is written."""
+        if self.read[0] is not self.status:
+            self.read = (self.status, from_status(self.status))
+        return self.read[1]
 
     @property
     def events(self) -> list[str]:
@@ -200,20 +206,27 @@ class World:
         return [h for h in self.deployments if h not in wanted and h not in _named(self.route)]
 
     def follow(self) -> None:
-        """Let kubelets and the gateway do what was written."""
+        """Let the gateway and then kubelets do what was written."""
         if self.gateway_answers:
             self.route = self.written
+        self._check()
         for revision in [h for h in self.pods if h not in self.deployments]:
             del self.pods[revision]
         for revision, count in self.deployments.items():
-            there = self.pods.get(revision, 0)
-            others = sum(self.pods.values()) - there
-            fits = count if self.room is None else min(count, max(there, self.room - others))
-            self.pods[revision] = min(count, max(fits, min(there, count)))
+            self.pods[revision] = self._grown(revision, count)
         share = self.share(self.state.candidate) if self.state.candidate else 0
         if not self.weights or self.weights[-1] != share:
             self.weights.append(share)
         self._check()
+
+    def _grown(self, revision: str, count: int) -> int:
+        """Return how many of *count* pods are there a second later."""
+        there = self.pods.get(revision, 0)
+        if count <= there:
+            return count
+        others = sum(self.pods.values()) - there
+        fits = count if self.room is None else max(there, min(count, self.room - others))
+        return fits if self.pace is None else min(fits, there + self.pace)
 
     def _check(self) -> None:
         for check in self.checks:

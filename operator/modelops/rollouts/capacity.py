@@ -66,7 +66,7 @@ def _shrunk(room: Room, replicas: int, capacity: int) -> int:
     if capacity >= FULL:
         return replicas
     if room is Room.SPLIT:
-        return replicas - _share(replicas, FULL - capacity)
+        return max(1, replicas - _share(replicas, FULL - capacity))
     return _up(replicas * capacity, FULL)
 
 
