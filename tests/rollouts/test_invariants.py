@@ -147,9 +147,9 @@ class Laws:
             assert state.reason in ("RestartLimit", "DeadlineExceeded", "CapacityDeadlineExceeded"), state
 
     def _rejected_stay_away(self, world: World) -> None:
-        """I6: a rejected revision gets no run of its own unless a Retry took it off the list."""
+        """I6: a rejected revision has no run that goes forward, unless a Retry took it off the list."""
         state = world.state
-        if state.run_id != self.before.run_id and state.candidate is not None:
+        if state.candidate is not None and not state.is_leaving:
             assert state.candidate.hash not in [r.hash for r in state.rejected], ("I6", state)
 
 

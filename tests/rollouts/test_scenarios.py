@@ -155,6 +155,7 @@ def _() -> None:
 @scenario("S15 with DynamicStable stable has its share of pods at every instant, down and up again")
 def _() -> None:
     world = served(replicas=8, rules=replace(RULES, room=Room.DYNAMIC_STABLE))
+    world.pace = 1
     world.checks.append(enough_stable_pods)
 
     world.desired = V2
@@ -164,7 +165,7 @@ def _() -> None:
 
     assert world.run(2).deployments == {V1.hash: 4, V2.hash: 4}
     world.robust = 30.0
-    assert world.run(60).deployments == {V1.hash: 7, V2.hash: 2}
+    assert world.run(90).deployments == {V1.hash: 7, V2.hash: 2}
 
 
 @scenario("S16 a change of the total applies in mid-run, split by role, and the step stays")
