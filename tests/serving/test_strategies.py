@@ -304,3 +304,17 @@ def test_s3_a_policy_that_is_mended_lets_the_run_go_on_without_deletion():
     assert condition(told.cluster, "RolloutHealthy") == ("Unknown", "PolicyMalformed")
     told.cluster.put(policy()).settle()
     told.until(Phase.BAKING)
+
+
+@pytest.mark.parametrize(
+    ("canary", "told_as"),
+    [(750, ("True", "Progressing")), (3000, ("Unknown", "TrafficSplitMismatch"))],
+    ids=["as told", "half of all"],
+)
+def test_9_2_the_share_that_is_counted_is_told_and_a_wrong_one_is_named(canary, told_as):
+    told = story({"canary": {"steps": [20, 50], "minDwell": "10m"}})
+    told.cluster.traffic = Traffic(canary={"requests": canary, "errors": 1})
+    told.want("chat-2").until(Phase.PROGRESSING).run(80)
+    shares = told.cluster.get(*SERVICE)["status"]["rollout"]["traffic"]
+    assert shares["measured"] == round(100 * canary / (canary + 3000), 1)
+    assert condition(told.cluster, "RolloutHealthy") == told_as

@@ -59,8 +59,17 @@ def frozen_of(state: Rollout, measured: Measured) -> Frozen | None:
     return None if measured.history is None else freeze(measured.history)
 
 
-def ask(state: Rollout, seen: Snapshot, frozen: Frozen | None, now: datetime) -> Verdict | None:
-    """Return the verdict on the run so far; None when there is nothing to judge yet."""
+def ask(
+    state: Rollout,
+    seen: Snapshot,
+    frozen: Frozen | None,
+    now: datetime,
+    in_force: judge_settings.Settings | None = None,
+) -> Verdict | None:
+    """Return the verdict on the run so far; None when there is nothing to judge yet.
+
+    *in_force* are the settings that the run keeps: windows have the length of its start.
+    """
     policy = seen.policy
     if policy is None or policy.preset is Preset.NONE or frozen is None:
         return None
@@ -69,7 +78,7 @@ def ask(state: Rollout, seen: Snapshot, frozen: Frozen | None, now: datetime) ->
     asked = rules(policy, by_pods=demand.gateway(seen) is None)
     step_at, dwell = state.step_at, asked.stage(state.step).dwell
     return judge(
-        settings(policy, seen.runtime),
+        in_force or settings(policy, seen.runtime),
         frozen,
         seen.measured.windows,
         started_at=state.ready_at.timestamp(),

@@ -40,7 +40,7 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     seen = judging.of_this_run(seen, state)
     state = eras.noted(state, seen, now)
     frozen = judging.frozen_of(state, seen.measured)
-    verdict = judging.ask(state, seen, frozen, now)
+    verdict = judging.ask(state, seen, frozen, now, eras.in_force(state))
     step = advance(state, _situation(seen, state, fitted, judging.word(verdict), now), now)
     if judging.is_judged(step.state) and not step.state.frozen and frozen is not None:
         step = replace(step, state=replace(step.state, frozen=frozen.to_status()))
