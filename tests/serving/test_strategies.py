@@ -13,7 +13,6 @@ from tests.serving.situations import (
     WORSE,
     approved,
     begun,
-    node,
     ours,
     pinned,
     policy,
@@ -260,7 +259,9 @@ def test_a_service_that_gets_a_gateway_gives_its_own_service_up():
 
 def test_on_one_gpu_the_old_version_ends_first_and_the_downtime_is_told():
     told = story({"canary": {"capacity": "Recreate"}})
-    told.cluster.put(node("node-a", "NVIDIA-L4", 23034, 1)).remove("Node", "", "node-b")
+    taken = told.cluster.of("Pod")[0]["spec"]["nodeName"]
+    assert taken == "node-b", "the one with one GPU"
+    told.cluster.remove("Node", "", "node-a")
     told.want("chat-2").until(Phase.BAKING)
     assert "Downtime" in [event.reason for event in told.cluster.told.events]
     told.until(Phase.STABLE).run(3)

@@ -1,7 +1,5 @@
 """What a service asks of the placement and of its engine, from its spec and its version's facts."""
 
-from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -84,14 +82,11 @@ def room(seen: Snapshot, stable: manifests.Revision | None) -> Inventory:
     recreates = seen.policy is not None and seen.policy.capacity is Capacity.RECREATE
     if not recreates or stable is None or not stable.placement.gpus:
         return seen.inventory
-    freed = Counter(pod.node for pod in seen.pods if pod.revision == stable.hash)
-    resource, gpus = stable.resource_name, stable.placement.gpus
-    return Inventory(
-        tuple(
-            replace(node, used={**node.used, resource: node.used.get(resource, 0) - gpus * freed[node.name]})
-            for node in seen.inventory.nodes
-        )
-    )
+    inventory, each = seen.inventory, {stable.resource_name: -stable.placement.gpus}
+    for pod in seen.pods:
+        if pod.revision == stable.hash and inventory.node(pod.node) is not None:
+            inventory = inventory.taking(pod.node, each)
+    return inventory
 
 
 def record(
