@@ -7,12 +7,15 @@ import pytest
 
 from modelops.api.meta import Malformed
 from modelops.api.policy import (
+    Affinity,
     Baseline,
     Capacity,
     ErrorMargin,
     Margin,
+    Matched,
     MetricMode,
     MetricSetting,
+    Mirror,
     NoDataAction,
     OnInconclusive,
     OnRegression,
@@ -23,6 +26,8 @@ from modelops.api.policy import (
     RolloutPolicy,
     StepSetting,
     Strategy,
+    Switch,
+    Then,
 )
 
 
@@ -43,6 +48,10 @@ def test_an_empty_spec_is_a_complete_policy() -> None:
         min_dwell=minutes(2),
         max_duration=minutes(60),
         capacity=Capacity.SURGE,
+        matches=(),
+        affinity=None,
+        mirror=None,
+        switch=None,
         warmup=minutes(2),
         preset=Preset.AUTO,
         window=minutes(1),
@@ -67,6 +76,8 @@ def test_an_empty_spec_is_a_complete_policy() -> None:
         rollback_window=3,
         provider=Provider.AUTO,
         accept_timeout=minutes(2),
+        approves_start=False,
+        approves_promotion=False,
     )
 
 
@@ -112,6 +123,50 @@ def test_a_preset_says_which_metrics_judge(analysis: dict[str, Any], runtime: Pr
 def test_a_metric_is_overridden_by_its_name() -> None:
     policy = in_force({"analysis": {"metrics": [{"name": "ttft", "mode": "Report", "weight": 2}]}})
     assert policy.metric_settings(Preset.LLM)[1] == MetricSetting("ttft", MetricMode.REPORT, 2)
+
+
+@pytest.mark.parametrize(
+    ("spec", "part", "value"),
+    [
+        pytest.param({}, "switch", None, id="a canary switches nothing"),
+        pytest.param(
+            {"strategy": "BlueGreen"},
+            "switch",
+            Switch(None, auto_promote=True, bake=minutes(10)),
+            id="blue-green",
+        ),
+        pytest.param(
+            {
+                "strategy": "BlueGreen",
+                "blueGreen": {"previewReplicas": 1, "autoPromote": False, "bake": "1m"},
+            },
+            "switch",
+            Switch(1, auto_promote=False, bake=minutes(1)),
+            id="blue-green with all it has",
+        ),
+        pytest.param({"strategy": "Shadow"}, "mirror", Mirror(10, minutes(30), Then.CANARY), id="shadow"),
+        pytest.param(
+            {"strategy": "Shadow", "shadow": {"percent": 100, "duration": "1h", "then": "Stop"}},
+            "mirror",
+            Mirror(100, minutes(60), Then.STOP),
+            id="shadow with all it has",
+        ),
+        pytest.param(
+            {"canary": {"mirrorFirst": {}}}, "mirror", Mirror(10, minutes(10), Then.CANARY), id="mirror first"
+        ),
+        pytest.param(
+            {"canary": {"sessionAffinity": {}}}, "affinity", Affinity("modelops", minutes(60)), id="affinity"
+        ),
+        pytest.param(
+            {"canary": {"match": [{"cookie": {"name": "beta", "value": "1"}}]}},
+            "matches",
+            (Matched("beta", "1", is_cookie=True),),
+            id="matched cookies",
+        ),
+    ],
+)
+def test_a_strategy_has_its_own_defaults(spec: dict[str, Any], part: str, value: object) -> None:
+    assert getattr(in_force(spec), part) == value
 
 
 def test_zero_restarts_are_not_the_default() -> None:
@@ -162,12 +217,43 @@ def test_zero_restarts_are_not_the_default() -> None:
             "spec.analysis.metrics",
             id="metrics that nobody reads",
         ),
-        pytest.param({"strategy": "BlueGreen"}, "spec.strategy", id="strategy not built"),
-        pytest.param({"hooks": [{}]}, "spec.hooks", id="block not built"),
-        pytest.param({"canary": {"capacity": "Recreate"}}, "spec.canary.capacity", id="capacity not built"),
+        pytest.param({"strategy": "BlueGreen", "canary": {}}, "spec.canary", id="a canary without one"),
+        pytest.param({"blueGreen": {}}, "spec.blueGreen", id="blue-green without the strategy"),
+        pytest.param({"shadow": {}}, "spec.shadow", id="shadow without the strategy"),
         pytest.param(
-            {"approval": {"beforeStart": True}}, "spec.approval.beforeStart", id="waiting not built"
+            {"strategy": "Shadow", "canary": {"mirrorFirst": {}}}, "spec.canary", id="mirrored twice"
         ),
+        pytest.param(
+            {"strategy": "Shadow", "shadow": {"compare": "Responses"}},
+            "spec.shadow.compare",
+            id="answers compared",
+        ),
+        pytest.param(
+            {"strategy": "Shadow", "canary": {"capacity": "Recreate"}},
+            "spec.strategy",
+            id="a shadow of what has ended",
+        ),
+        pytest.param(
+            {"canary": {"capacity": "Recreate", "steps": [5]}}, "spec.canary.capacity", id="steps of nothing"
+        ),
+        pytest.param(
+            {"canary": {"capacity": "Recreate"}, "approval": {"beforePromotion": True}},
+            "spec.approval",
+            id="a decision in the downtime",
+        ),
+        pytest.param(
+            {"canary": {"match": [{"header": {"name": "x", "value": "y"}}], "steps": [5]}},
+            "spec.canary.match",
+            id="matched requests with shares",
+        ),
+        pytest.param({"canary": {"match": [{}]}}, "spec.canary.match[0]", id="a match of nothing"),
+        pytest.param(
+            {"canary": {"mirrorFirst": {}}, "traffic": {"provider": "Replicas"}},
+            "spec.traffic",
+            id="copies without a gateway",
+        ),
+        pytest.param({"hooks": [{}]}, "spec.hooks", id="block not built"),
+        pytest.param({"traffic": {"provider": "External"}}, "spec.traffic.provider", id="provider not built"),
         pytest.param(
             {"analysis": {"metrics": [{"name": "x"}]}}, "spec.analysis.metrics[0].name", id="own metric"
         ),

@@ -26,6 +26,7 @@ RULES = ("ClusterRole", "Role")
 CLUSTER_SCOPED = {
     "nodes",
     "namespaces",
+    "gatewayclasses",
     "persistentvolumes",
     "modelnodes",
     "modelnodes/status",

@@ -29,9 +29,18 @@ def _service(phase="Progressing", **rest):
         ),
         pytest.param(
             "resume",
-            _service("Paused", rollout={"acted": {"action": "Resume", "runId": "run-1"}}),
+            _service(
+                "Paused", rollout={"acted": {"action": "Resume", "runId": "run-2", "wait": 1}, "wait": 2}
+            ),
             "run-2",
-            id="a run before was resumed",
+            id="resume a second time",
+        ),
+        pytest.param("pause", _service("Starting"), "run-2", id="pause before the first step"),
+        pytest.param(
+            "resume",
+            _service("Starting", rollout={"pausedFor": ["User"]}),
+            "run-2",
+            id="resume before the first step",
         ),
         pytest.param(
             "retry",
@@ -74,9 +83,9 @@ def test_an_action_is_for_the_run_in_status(action, service, run_id):
         ),
         pytest.param(
             "pause",
-            _service("Starting"),
-            "needs a run at one of its steps to pause, found phase Starting; ",
-            id="pause before the first step",
+            _service("Promoting"),
+            "needs a run that starts or is at a step to pause, found phase Promoting; ",
+            id="pause after the last step",
         ),
         pytest.param(
             "resume", _service(), "needs a paused run to resume, found phase Progressing; ", id="not paused"
@@ -92,12 +101,6 @@ def test_an_action_is_for_the_run_in_status(action, service, run_id):
             _service("RollingBack"),
             "needs a run that goes forward to promote, found phase RollingBack; ",
             id="promote what goes back",
-        ),
-        pytest.param(
-            "resume",
-            _service("Paused", rollout={"acted": {"action": "Resume", "runId": "run-2"}}),
-            "run run-2 was resumed once already",
-            id="resumed once",
         ),
         pytest.param(
             "retry", _service(), "needs a run that was rolled back to retry, found none; ", id="none rejected"

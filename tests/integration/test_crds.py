@@ -139,10 +139,40 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     ("InferenceService", "podTemplate.annotations", {"modelops.dev/digest": "b"}, "are set by the operator"),
     ("InferenceService", "podTemplate.resources.requests", {"nvidia.com/gpu": 1}, "only cpu, memory and"),
     ("InferenceService", "podTemplate.resources.limits", {"nvidia.com/gpu": "1"}, "only cpu, memory and"),
-    ("RolloutPolicy", "strategy", "BlueGreen", "only canaries are supported yet"),
-    ("RolloutPolicy", "strategy", "Shadow", "only canaries are supported yet"),
-    ("RolloutPolicy", "blueGreen", {"bake": "10m"}, "blue-green is not supported yet"),
-    ("RolloutPolicy", "shadow", {"percent": 10}, "mirroring is not supported yet; leave shadow out"),
+    ("RolloutPolicy", "strategy", "Rainbow", "Unsupported value"),
+    ("RolloutPolicy", "blueGreen", {"bake": "10m"}, "blueGreen belongs to strategy BlueGreen"),
+    ("RolloutPolicy", "shadow", {"percent": 10}, "shadow belongs to strategy Shadow"),
+    ("RolloutPolicy", "", {"strategy": "BlueGreen", "canary": {}}, "blue-green has no canary"),
+    (
+        "RolloutPolicy",
+        "",
+        {"strategy": "Shadow", "canary": {"mirrorFirst": {}}},
+        "a shadow run begins with mirrored requests already",
+    ),
+    (
+        "RolloutPolicy",
+        "",
+        {"strategy": "Shadow", "shadow": {"compare": "Responses"}},
+        "comparing answers is not supported yet",
+    ),
+    (
+        "RolloutPolicy",
+        "",
+        {"strategy": "Shadow", "canary": {"capacity": "Recreate"}},
+        "capacity Recreate belongs to strategy Canary",
+    ),
+    (
+        "RolloutPolicy",
+        "",
+        {"canary": {"capacity": "Recreate"}, "approval": {"beforePromotion": True}},
+        "with capacity Recreate nothing serves while somebody decides",
+    ),
+    (
+        "RolloutPolicy",
+        "",
+        {"canary": {"mirrorFirst": {}}, "traffic": {"provider": "Replicas"}},
+        "without a gateway nothing is mirrored",
+    ),
     ("RolloutPolicy", "hooks", [{"name": "a"}], "hooks are not supported yet"),
     ("RolloutPolicy", "loadTest", {}, "load tests are not supported yet"),
     ("RolloutPolicy", "canary.steps", [5, 5], "steps must rise strictly"),
@@ -178,25 +208,16 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     ("RolloutPolicy", "canary", {"maxDuration": "2m"}, "minDwell must be shorter than maxDuration"),
     (
         "RolloutPolicy",
-        "canary.stepSettings",
-        [{"weight": 5, "replicas": 2}],
-        "replicas of a step are not supported yet",
+        "canary",
+        {"capacity": "Recreate", "steps": [5]},
+        "with capacity Recreate the candidate takes over as soon as it is ready",
     ),
+    ("RolloutPolicy", "canary.match", [{}], "a match names either a header or a cookie"),
     (
         "RolloutPolicy",
-        "canary.stepSettings",
-        [{"weight": 5, "approval": True}],
-        "approval of a step is not supported yet",
-    ),
-    ("RolloutPolicy", "canary.capacity", "DynamicStable", "only extra pods beside the stable ones"),
-    ("RolloutPolicy", "canary.capacity", "Recreate", "only extra pods beside the stable ones"),
-    ("RolloutPolicy", "canary.match", [{"header": "a"}], "routing by header or cookie is not supported yet"),
-    ("RolloutPolicy", "canary.sessionAffinity", {"cookie": "a"}, "session affinity is not supported yet"),
-    (
-        "RolloutPolicy",
-        "canary.mirrorFirst",
-        {"percent": 10},
-        "mirroring is not supported yet; leave mirrorFirst",
+        "canary",
+        {"match": [{"header": {"name": "a", "value": "b"}}], "stepWeight": 5},
+        "matched requests have no shares",
     ),
     ("RolloutPolicy", "analysis.window", "29s", "a window lasts from 30s to 1h"),
     ("RolloutPolicy", "analysis.window", "61m", "a window lasts from 30s to 1h"),
@@ -260,15 +281,7 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         [{"name": "errors", "provider": {}}],
         "a Prometheus per metric is not supported yet",
     ),
-    ("RolloutPolicy", "approval.beforeStart", True, "waiting for a person inside a run is not supported yet"),
-    (
-        "RolloutPolicy",
-        "approval.beforePromotion",
-        True,
-        "waiting for a person inside a run is not supported yet",
-    ),
-    ("RolloutPolicy", "traffic.provider", "Replicas", "only the Gateway API splits traffic yet"),
-    ("RolloutPolicy", "traffic.provider", "External", "only the Gateway API splits traffic yet"),
+    ("RolloutPolicy", "traffic.provider", "External", "splitting by another system is not supported yet"),
     ("RolloutPolicy", "traffic.routeRef", {"name": "r"}, "changing a route of your own is not supported yet"),
     ("ModelApproval", "attestation", {}, "signed approvals are not supported yet"),
 ]
@@ -458,7 +471,7 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "path": "/v1",
             },
             "rolloutPolicyRef": {"name": "careful"},
-            "rollout": {"action": "Promote", "runId": "8c1f"},
+            "rollout": {"action": "Promote", "runId": "8c1f", "wait": 2},
             "podTemplate": {
                 "labels": {"team": "risk"},
                 "annotations": {"team": "risk"},
@@ -483,6 +496,55 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
             },
             "accelerator": {"count": "Auto"},
         },
+    ),
+    (
+        "a canary with all it has",
+        "RolloutPolicy",
+        {
+            "canary": {
+                "steps": [5, 50],
+                "stepSettings": [{"weight": 5, "replicas": 2, "approval": True, "pause": "10m"}],
+                "capacity": "DynamicStable",
+                "sessionAffinity": {"cookie": "chat", "maxAge": "30m"},
+                "mirrorFirst": {"percent": 20, "duration": "5m"},
+            },
+            "approval": {"beforeStart": True, "beforePromotion": True},
+        },
+    ),
+    (
+        "matched requests",
+        "RolloutPolicy",
+        {
+            "canary": {
+                "match": [
+                    {"header": {"name": "x-beta", "value": "yes"}},
+                    {"cookie": {"name": "beta", "value": "1"}},
+                ]
+            }
+        },
+    ),
+    (
+        "blue-green",
+        "RolloutPolicy",
+        {
+            "strategy": "BlueGreen",
+            "blueGreen": {"previewReplicas": 1, "autoPromote": False, "bake": "30m"},
+            "approval": {"beforeStart": False},
+        },
+    ),
+    (
+        "a shadow",
+        "RolloutPolicy",
+        {
+            "strategy": "Shadow",
+            "shadow": {"percent": 100, "duration": "1h", "compare": "Metrics", "then": "Stop"},
+            "canary": {"maxDuration": "3h"},
+        },
+    ),
+    (
+        "no spare GPU",
+        "RolloutPolicy",
+        {"canary": {"capacity": "Recreate"}, "traffic": {"provider": "Replicas"}},
     ),
     ("an approval that ends", "ModelApproval", {**APPROVAL, "expiresAt": "2030-01-01T00:00:00Z"}),
     ("a revocation", "ModelApproval", {**APPROVAL, "decision": "Revoke", "reason": "leaks data"}),
@@ -526,7 +588,9 @@ def definitions() -> list[dict[str, Any]]:
 
 
 def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Return *spec* with *value* at the dotted *path*; None removes what is there."""
+    """Return *spec* with *value* at the dotted *path*; None removes what is there, no path adds its parts."""
+    if not path:
+        return {**spec, **value}
     result = deepcopy(spec)
     *parents, last = path.split(".")
     part = result

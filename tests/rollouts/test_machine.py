@@ -1,135 +1,30 @@
 """Scenarios of the rollout: given a service, when something happens, then the next state."""
 
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from modelops.plan import Reason
-from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance, run_id
-from modelops.rollouts.state import Acted, Pause, Phase, Revision, Rollout, from_status, to_status
-from modelops.rollouts.traffic import candidate_replicas, weights
-
-NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
-V1, V2, V3 = (Revision(f"{n}" * 8, f"chat-{n}", f"sha256:{n}") for n in "123")
-RULES = Rules(
-    steps=(20, 50),
-    min_dwell=timedelta(seconds=30),
-    warmup=timedelta(seconds=10),
-    min_ready=timedelta(seconds=2),
-    scale_down_delay=timedelta(seconds=10),
-    abort_scale_down_delay=timedelta(seconds=10),
-)
-SECOND = timedelta(seconds=1)
-
-
-@dataclass
-class World:
-    """A cluster that does at once what the machine asks, unless a test says otherwise."""
-
-    now: datetime = NOW
-    state: Rollout = field(default_factory=Rollout)
-    desired: Revision | None = V1
-    rules: Rules | None = RULES
-    hold: Reason | None = None
-    waits: bool = False
-    replicas: int = 1
-    candidate_comes_up: bool = True
-    gateway_answers: bool = True
-    stable_ready: int | None = None
-    restarts: int = 0
-    verdict: str = "Continue"
-    reason: str = "Undecided"
-    robust: float = 1.0
-    has_metrics: bool = True
-    action: Acted | None = None
-    routed: tuple[tuple[str, int], ...] = ()
-    events: list[str] = field(default_factory=list)
-    weights: list[int] = field(default_factory=list)
-
-    def seen(self) -> Seen:
-        candidate = self.state.candidate
-        starts = candidate is not None and self.state.phase is not Phase.AWAITING_APPROVAL
-        wanted = candidate_replicas(self.replicas, self.state.capacity or 1)
-        ready = wanted if starts and self.candidate_comes_up and self.hold is None else 0
-        by_hash = dict(self.routed)
-        stable = self.replicas if self.stable_ready is None else self.stable_ready
-        return Seen(
-            service="chat",
-            desired=self.desired,
-            rules=self.rules,
-            replicas=self.replicas,
-            stable=Pods(stable if self.state.stable else 0, self.replicas),
-            candidate=Pods(ready, wanted, self.restarts),
-            route=Route(
-                by_hash.get(candidate.hash, 0) if candidate and self.routed else (0 if self.routed else None),
-                max(by_hash, key=lambda h: by_hash[h], default=""),
-            ),
-            hold=self.hold,
-            desired_hold=None if self.waits else self.hold,
-            waits_for_capacity=self.waits,
-            judgement=self._judgement(),
-            action=self.action,
-        )
-
-    def _judgement(self) -> Judgement | None:
-        if not self.has_metrics or self.state.phase not in (Phase.PROGRESSING, Phase.PROMOTING, Phase.PAUSED):
-            return None
-        window = int((self.now - NOW).total_seconds()) // 30 * 30
-        end = NOW + timedelta(seconds=window)
-        return Judgement(self.verdict, self.reason, "errors 0% vs 0%", self.robust, end, True)
-
-    def look(self) -> None:
-        """Give one pass and let the gateway follow."""
-        step = advance(self.state, self.seen(), self.now)
-        self.state = step.state
-        self.events += [event.reason for event in step.events]
-        ready = self.seen().candidate.ready
-        if self.gateway_answers:
-            self.routed = weights(self.state, candidate_ready=ready)
-        share = dict(self.routed).get(self.state.candidate.hash, 0) if self.state.candidate else 0
-        if not self.weights or self.weights[-1] != share:
-            self.weights.append(share)
-
-    def run(self, seconds: int) -> "World":
-        for _ in range(seconds):
-            self.now += SECOND
-            self.look()
-        return self
-
-    def until(self, phase: Phase, seconds: int = 600) -> "World":
-        for _ in range(seconds):
-            if self.state.phase is phase:
-                return self
-            self.now += SECOND
-            self.look()
-        raise AssertionError(f"never {phase}; {self.state}")
-
-
-def served() -> World:
-    """Return a service whose first version serves."""
-    return World().until(Phase.STARTING).until(Phase.STABLE)
-
-
-def pushed() -> World:
-    """Return a service with a second version at its first step."""
-    world = served()
-    world.desired = V2
-    return world.until(Phase.PROGRESSING)
+from modelops.rollouts.capacity import candidate_pods
+from modelops.rollouts.machine import advance
+from modelops.rollouts.rules import NO_POLICY
+from modelops.rollouts.seen import Route
+from modelops.rollouts.starts import run_id
+from modelops.rollouts.state import Acted, Pause, Phase, Rollout
+from tests.rollouts.world import NOW, RULES, V1, V2, V3, World, pushed, served, steps
 
 
 def test_a_first_version_gets_everything_when_it_is_ready():
     world = served()
     assert world.state.stable == V1
-    assert world.routed == ((V1.hash, 100),)
-    assert world.events == ["Serving"]
+    assert world.routed == {V1.hash: 100}
+    assert world.events == ["Started", "Serving"]
 
 
 def test_no_route_exists_before_anything_is_ready():
     world = World(candidate_comes_up=False).run(60)
-    assert world.routed == ()
+    assert world.routed == {}
     assert world.state.stable is None
 
 
@@ -138,9 +33,9 @@ def test_a_new_version_gets_traffic_only_after_its_warm_up():
     world.desired = V2
     world.run(10)
     assert world.state.phase is Phase.STARTING
-    assert dict(world.routed).get(V2.hash, 0) == 0
+    assert world.routed.get(V2.hash, 0) == 0
     world.run(4)
-    assert dict(world.routed)[V2.hash] == 20
+    assert world.routed[V2.hash] == 20
 
 
 def test_weights_are_exactly_the_steps_and_then_all():
@@ -165,7 +60,7 @@ def test_evidence_of_harm_sends_everything_back_and_remembers_it():
     world = pushed()
     world.verdict, world.reason = "Rollback", "RegressionEvidence"
     world.until(Phase.ROLLED_BACK)
-    assert world.routed == ((V1.hash, 100),)
+    assert world.routed == {V1.hash: 100}
     assert world.state.rejected[0].hash == V2.hash
     assert world.state.stable == V1
 
@@ -243,7 +138,7 @@ def test_a_weight_waits_for_the_gateway():
     world = pushed()
     world.gateway_answers = False
     world.run(60)
-    assert (world.state.weight, world.state.accepted) == (50, 20)
+    assert (world.state.weight, world.state.accepted, world.share(V2)) == (50, None, 20)
     world.verdict = "Promote"
     world.run(300)
     assert world.state.paused_for == {Pause.ROUTE_NOT_ACCEPTED}
@@ -256,7 +151,7 @@ def test_unready_candidate_pods_get_nothing():
     world = pushed()
     world.candidate_comes_up = False
     world.look()
-    assert dict(world.routed)[V2.hash] == 0
+    assert world.routed[V2.hash] == 0
 
 
 def test_a_candidate_that_lost_its_pods_is_not_the_gateways_fault():
@@ -273,7 +168,7 @@ def test_a_closed_gate_holds_the_candidate_without_pods():
     world.run(30)
     assert world.state.phase is Phase.AWAITING_APPROVAL
     assert world.state.message == "chat-2: needs 1 approval"
-    assert world.routed == ((V1.hash, 100),)
+    assert world.routed == {V1.hash: 100}
     world.hold = None
     world.until(Phase.PROGRESSING)
 
@@ -363,7 +258,7 @@ def test_the_served_version_wanted_again_takes_traffic_back_at_once():
     world = pushed()
     world.desired = V1
     world.look()
-    assert world.routed == ((V1.hash, 100), (V2.hash, 0))
+    assert world.routed == {V1.hash: 100, V2.hash: 0}
     world.until(Phase.STABLE)
     assert world.state.rejected == ()
 
@@ -396,7 +291,7 @@ def test_a_missing_policy_pauses_the_run_where_it_is():
 
 def test_a_waiting_step_ends_with_a_persons_resume():
     world = served()
-    world.rules, world.desired = replace(RULES, waits=(True, False)), V2
+    world.rules, world.desired = replace(RULES, steps=(*steps(20, waits=True), *steps(50))), V2
     world.until(Phase.PAUSED).run(200)
     assert world.state.weight == 20
     world.action = Acted("Resume", world.state.run_id)
@@ -442,7 +337,7 @@ def test_traffic_must_have_left_for_certain_before_pods_go():
     """A gateway that has not answered for the last write may still send to the candidate."""
     world = pushed()
     seen = replace(world.seen(), desired=V1, route=Route(None))
-    state = advance(world.state, seen, NOW).state
+    state = advance(world.state, seen, world.now).state
     for minutes in range(1, 100):
         state = advance(state, seen, NOW + timedelta(minutes=minutes)).state
     assert (state.phase, state.candidate) == (Phase.REVERTING, V2)
@@ -453,7 +348,7 @@ def test_traffic_must_have_left_for_certain_before_pods_go():
 def test_a_policy_that_loses_steps_in_mid_run_promotes_nothing_without_a_certificate():
     world = pushed().run(60)
     assert world.state.step == 1
-    world.rules = replace(RULES, steps=(20,))
+    world.rules = replace(RULES, steps=steps(20))
     world.run(300)
     assert world.state.phase is Phase.PROGRESSING
     world.verdict = "Promote"
@@ -491,51 +386,4 @@ def test_a_broken_stable_gives_way_to_a_ready_candidate():
     [(1, 5, 1), (10, 10, 2), (10, 50, 10), (10, 90, 10), (3, 25, 1), (4, 100, 4)],
 )
 def test_candidate_pods_carry_stables_load_each(replicas, weight, pods):
-    assert candidate_replicas(replicas, weight) == pods
-
-
-ACTIONS = st.sampled_from(
-    [
-        ("desired", V1), ("desired", V2), ("desired", V3), ("desired", None),
-        ("verdict", "Continue"), ("verdict", "Promote"), ("verdict", "Rollback"), ("verdict", "Inconclusive"),
-        ("hold", None), ("hold", Reason("ApprovalMissing", "needs 1")),
-        ("gateway_answers", False), ("gateway_answers", True),
-        ("candidate_comes_up", False), ("candidate_comes_up", True),
-        ("has_metrics", False), ("has_metrics", True),
-        ("rules", None), ("rules", RULES), ("rules", NO_POLICY),
-        ("robust", 1.0), ("robust", 30.0), ("stable_ready", 0), ("stable_ready", None),
-    ]
-)  # fmt: skip
-
-
-@given(st.lists(st.tuples(ACTIONS, st.integers(1, 40)), max_size=12))
-def test_laws_hold_whatever_happens(story):
-    world = served()
-    for (name, value), seconds in story:
-        setattr(world, name, value)
-        for _ in range(seconds):
-            before = world.state
-            world.now += SECOND
-            world.look()
-            state = world.state
-            assert state.stable is not None
-            assert sum(weight for _, weight in weights(state, candidate_ready=1)) == 100
-            if state.weight > before.weight:
-                steps = (0, *RULES.steps, 100)
-                assert state.phase in (Phase.PROGRESSING, Phase.PROMOTING)
-                raised = steps.index(state.weight) - steps.index(before.weight)
-                assert raised == 1 or (state.weight == 100 and state.phase is Phase.PROMOTING)
-            assert from_status(to_status(state)) == state
-
-
-@given(st.lists(st.tuples(ACTIONS, st.integers(1, 40)), max_size=8))
-def test_looking_twice_at_once_comes_to_rest(story):
-    world = served()
-    for (name, value), seconds in story:
-        setattr(world, name, value)
-        world.run(seconds)
-    for _ in range(8):
-        world.look()
-    resting = world.state
-    world.look()
-    assert world.state == resting
+    assert candidate_pods(Rollout(capacity=weight), replicas) == pods

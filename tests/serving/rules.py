@@ -90,14 +90,14 @@ def _traffic(cluster: Cluster, plan: Plan) -> list[str]:
         for child in (*plan.apply, *cluster.of("Service"))
         if child["kind"] == "Service"
     }
-    services -= {ref.name for ref in plan.delete}
+    services -= {ref.name for ref in plan.delete if ref.kind == "Service"}
     out = [
         f"{ref}: goes, though a route sends to it"
         for ref in plan.delete
-        if _is_routed(cluster, str(ref.name))
+        if ref.kind != "HTTPRoute" and _is_routed(cluster, str(ref.name))
     ]
-    for route in routes:
-        backends = route["spec"]["rules"][0]["backendRefs"]
+    for route, rule in [(one, rule) for one in routes for rule in one["spec"]["rules"]]:
+        backends = rule["backendRefs"]
         stable = plan.status["stable"]["hash"]
         if sum(backend["weight"] for backend in backends) != 100:
             out.append(f"{route['metadata']['name']}: weights {backends}")
@@ -115,7 +115,10 @@ def _traffic(cluster: Cluster, plan: Plan) -> list[str]:
 def _is_routed(cluster: Cluster, name: str) -> bool:
     """Return whether the route, or an older one that the gateway may still follow, names the Service."""
     for route in cluster.of("HTTPRoute"):
-        if name in [b["name"] for b in route["spec"]["rules"][0]["backendRefs"]]:
+        rules = route["spec"]["rules"]
+        named = [b["name"] for rule in rules for b in rule["backendRefs"]]
+        named += [f["requestMirror"]["backendRef"]["name"] for r in rules for f in r.get("filters", ())]
+        if names.REVISION not in route["metadata"]["labels"] and name in named:
             return True
         for parent in (route.get("status") or {}).get("parents", ()):
             if any(c["observedGeneration"] < route["metadata"]["generation"] for c in parent["conditions"]):

@@ -138,7 +138,7 @@ def test_a_good_version_takes_over_and_a_bad_one_does_not(restart_every, gateway
 def test_events_tell_each_transition_once():
     story = prepared(serving(), "chat-2").want("chat-2").until(Phase.BAKING).until(Phase.STABLE)
     told = [event.reason for event in story.cluster.told.events]
-    assert told == ["Serving", "WeightChanged", "WeightChanged", "Promoted"]
+    assert told == ["Started", "Serving", "Started", "WeightChanged", "WeightChanged", "Promoted"]
 
 
 def test_metrics_that_are_away_freeze_the_weight_and_nothing_else():

@@ -73,6 +73,28 @@ class Baseline(StrEnum):
     NONE = "None"
 
 
+class Compare(StrEnum):
+    """What is compared while requests are mirrored."""
+
+    METRICS = "Metrics"
+    RESPONSES = "Responses"
+
+
+class Then(StrEnum):
+    """What follows the mirrored requests."""
+
+    CANARY = "Canary"
+    PROMOTE = "Promote"
+    STOP = "Stop"
+
+
+class RouteKind(StrEnum):
+    """Kind of a route that splits by weights."""
+
+    HTTP_ROUTE = "HTTPRoute"
+    GRPC_ROUTE = "GRPCRoute"
+
+
 class MetricMode(StrEnum):
     """What a metric may do."""
 
@@ -141,6 +163,28 @@ FALSE_ROLLBACK = 0.01
 MISSED_REGRESSION = 0.05
 MANUAL = "Manual"
 
+MIRROR_PERCENT = 10
+COOKIE = "modelops"
+RECREATE_ALONE = (
+    "with capacity Recreate the candidate takes over as soon as it is ready; remove steps, match, "
+    "mirrorFirst and sessionAffinity"
+)
+MATCH_ALONE = "matched requests have no shares; remove steps, their settings and sessionAffinity"
+RECREATE_CANARY = "capacity Recreate belongs to strategy Canary; change one of the two"
+RECREATE_DECIDES = (
+    "with capacity Recreate nothing serves while somebody decides; use approval.beforeStart instead"
+)
+NO_CANARY = "blue-green has no canary; remove canary, or set strategy to Canary"
+NO_BLUE_GREEN = "blueGreen belongs to strategy BlueGreen; remove it or change the strategy"
+NO_SHADOW = "shadow belongs to strategy Shadow; remove it or change the strategy"
+SHADOW_ALONE = (
+    "a shadow run begins with mirrored requests already; remove canary.match and canary.mirrorFirst"
+)
+REPLICAS_ALONE = (
+    "without a gateway nothing is mirrored, matched or pinned; use provider GatewayAPI, or remove shadow, "
+    "canary.mirrorFirst, canary.match and canary.sessionAffinity"
+)
+
 _PRESET_METRICS = {
     Preset.LLM: ("errors", "ttft", "tpot"),
     Preset.PREDICTIVE: ("errors", "e2e"),
@@ -174,14 +218,55 @@ class StepSettings(Spec):
         None
     )
     """How long to pause at this step, or Manual to wait for Resume.  Absent: no pause."""
-    replicas: Annotated[
-        int | None, Refused("replicas of a step are not supported yet; leave replicas out, the share decides")
-    ] = None
-    """Pods of the candidate at this step; not supported yet."""
-    approval: Annotated[
-        bool | None, Refused("approval of a step is not supported yet; use pause: Manual", (False,))
-    ] = None
-    """Whether somebody must approve this step; not supported yet."""
+    replicas: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Pods of the candidate at this step.  Absent: its share of requests decides."""
+    approval: bool | None = None
+    """Whether the run waits at this step until somebody approves by the action Promote.  Absent: false."""
+
+
+class NameValue(Spec):
+    """A header or a cookie with its value."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$")]
+    """Name of the header or cookie."""
+    value: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!#-+\--:<-\[\]-~]+$")]
+    """Value that it must have, letter by letter."""
+
+
+class Match(Spec):
+    """Requests that go to the candidate."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.header) != has(self.cookie)",
+            "a match names either a header or a cookie; write two matches for two of them",
+        ),
+    )
+
+    header: NameValue | None = None
+    """Header that a request must have.  Absent: cookie decides."""
+    cookie: NameValue | None = None
+    """Cookie that a request must have; the gateway must match headers by regular expression.
+    Absent: header decides."""
+
+
+class SessionAffinity(Spec):
+    """Whether a client stays with the version that answered it first."""
+
+    cookie: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    """Beginning of the cookie's name; the run's name follows, so that it means nothing after the run.
+    Absent: modelops."""
+    max_age: Duration | None = None
+    """Time after which a client is assigned anew.  Absent: 1h."""
+
+
+class Mirrored(Spec):
+    """Requests that are copied to the candidate; its answers reach nobody."""
+
+    percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Share of the requests that are copied, in percent.  Absent: 10."""
+    duration: Duration | None = None
+    """Least time for it.  Absent: 10m."""
 
 
 class Canary(Spec):
@@ -212,6 +297,21 @@ class Canary(Spec):
             path=".stepSettings",
         ),
         Rule(
+            "!has(self.capacity) || self.capacity != 'Recreate' || (!has(self.steps) && !has(self.stepWeight)"
+            " && !has(self.stepSettings) && !has(self.match) && !has(self.mirrorFirst)"
+            " && !has(self.sessionAffinity))",
+            RECREATE_ALONE,
+            "FieldValueForbidden",
+            ".capacity",
+        ),
+        Rule(
+            "!has(self.match) || (!has(self.steps) && !has(self.stepWeight) && !has(self.stepSettings)"
+            " && !has(self.sessionAffinity))",
+            MATCH_ALONE,
+            "FieldValueForbidden",
+            ".match",
+        ),
+        Rule(
             f"{_DWELL_CEL} < {_LONGEST_CEL}",
             "minDwell must be shorter than maxDuration, 2m and 1h when absent; correct one of them",
             path=".minDwell",
@@ -238,28 +338,17 @@ class Canary(Spec):
     """Earliest raise after a step began, such as 5m.  Absent: 2m."""
     max_duration: Duration | None = None
     """Time after which analysis.onInconclusive is done.  Absent: 1h."""
-    capacity: Annotated[
-        Capacity | None,
-        Refused(
-            "only extra pods beside the stable ones are supported yet; set capacity to Surge", ("Surge",)
-        ),
-    ] = None
-    """Where the candidate's pods come from; only Surge is supported yet.  Absent: Surge."""
-    match: Annotated[
-        tuple[Unbuilt, ...] | None,
-        Refused("routing by header or cookie is not supported yet; leave match out and use weights"),
-        Field(max_length=16),
-    ] = None
-    """Requests that go to the candidate by header or cookie; not supported yet."""
-    session_affinity: Annotated[
-        Unbuilt | None, Refused("session affinity is not supported yet; leave sessionAffinity out")
-    ] = None
-    """Whether a client stays with one version; not supported yet."""
-    mirror_first: Annotated[
-        Unbuilt | None,
-        Refused("mirroring is not supported yet; leave mirrorFirst out and begin with a small step"),
-    ] = None
-    """Mirrored requests before the first step; not supported yet."""
+    capacity: Capacity | None = None
+    """Where the candidate's pods come from: Surge (beside all stable pods), DynamicStable (stable shrinks as
+    the candidate grows) or Recreate (stable ends first, requests fail until the candidate is ready).
+    Fixed when a run starts.  Absent: Surge."""
+    match: Annotated[tuple[Match, ...], Field(min_length=1, max_length=8)] | None = None
+    """Requests that go to the candidate, instead of a share.  Absent: shares decide."""
+    session_affinity: SessionAffinity | None = None
+    """Whether a client stays with one version; the GatewayClass must list session persistence.
+    Absent: each request is assigned anew."""
+    mirror_first: Mirrored | None = None
+    """Mirrored requests before the first step; the gateway must be able to.  Absent: none."""
 
 
 def _margin_rule(first: str, second: str, defaults: tuple[str, str]) -> Rule:
@@ -461,16 +550,41 @@ class Analysis(Spec):
     """Windows that are kept in status; not supported yet."""
 
 
-_NO_PERSON = "waiting for a person inside a run is not supported yet; use stepSettings with pause: Manual"
-
-
 class PolicyApproval(Spec):
-    """Where a run waits for a person."""
+    """Where a run waits for a person, who lets it go on by the action Promote."""
 
-    before_start: Annotated[bool | None, Refused(_NO_PERSON, (False,))] = None
-    """Whether a run waits before its first pod; not supported yet.  Absent: false."""
-    before_promotion: Annotated[bool | None, Refused(_NO_PERSON, (False,))] = None
-    """Whether a run waits before promotion; not supported yet.  Absent: false."""
+    before_start: bool | None = None
+    """Whether a run waits before its first pod; a newer version takes its place.  Absent: false."""
+    before_promotion: bool | None = None
+    """Whether a run waits before promotion; it is judged meanwhile.  Absent: false."""
+
+
+class BlueGreen(Spec):
+    """The whole candidate beside the stable version, then all requests at once."""
+
+    preview_replicas: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Pods of the candidate before the switch.  Absent: as many as stable has."""
+    auto_promote: bool | None = None
+    """Whether it switches when the candidate is ready, warm and shows no harm; else Promote does.
+    Absent: true."""
+    bake: Duration | None = None
+    """Time after the switch in which harm switches back to the old pods.  Absent: 10m."""
+
+
+class Shadow(Spec):
+    """Copies of requests to the candidate; its answers reach nobody."""
+
+    percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Share of the requests that are copied, in percent.  Absent: 10."""
+    duration: Duration | None = None
+    """Least time for it.  Absent: 30m."""
+    compare: Annotated[
+        Compare | None,
+        Refused("comparing answers is not supported yet; set compare to Metrics", ("Metrics",)),
+    ] = None
+    """What is compared; only Metrics is supported yet.  Absent: Metrics."""
+    then: Then | None = None
+    """What follows: Canary (its steps), Promote (with proof), or Stop (a person decides).  Absent: Canary."""
 
 
 class PolicyTraffic(Spec):
@@ -479,11 +593,12 @@ class PolicyTraffic(Spec):
     provider: Annotated[
         Provider | None,
         Refused(
-            "only the Gateway API splits traffic yet; set provider to Auto or GatewayAPI",
-            ("Auto", "GatewayAPI"),
+            "splitting by another system is not supported yet; set provider to Auto, GatewayAPI or Replicas",
+            ("Auto", "GatewayAPI", "Replicas"),
         ),
     ] = None
-    """Auto or GatewayAPI; Replicas and External are not supported yet.  Absent: Auto."""
+    """GatewayAPI (weights of a route), Replicas (numbers of pods behind one Service), or Auto: the Gateway
+    API where a gateway is set.  External is not supported yet.  Absent: Auto."""
     route_ref: Annotated[
         Unbuilt | None, Refused("changing a route of your own is not supported yet; leave routeRef out")
     ] = None
@@ -492,26 +607,66 @@ class PolicyTraffic(Spec):
     """Time for the gateway to accept a route.  Absent: 2m."""
 
 
+def _is(strategy: str) -> str:
+    return f"(has(self.strategy) && self.strategy == '{strategy}')"
+
+
+def _is_not(strategy: str) -> str:
+    return f"(!has(self.strategy) || self.strategy != '{strategy}')"
+
+
+_NO_RECREATE = "(!has(self.canary) || !has(self.canary.capacity) || self.canary.capacity != 'Recreate')"
+
+
 class PolicySpec(Spec):
     """How a service goes from one version to the next; an empty one is complete."""
 
-    strategy: Annotated[
-        Strategy | None, Refused("only canaries are supported yet; set strategy to Canary", ("Canary",))
-    ] = None
-    """How the new version meets users; only Canary is supported yet.  Absent: Canary."""
+    rules: ClassVar = (
+        Rule(f"{_is_not('BlueGreen')} || !has(self.canary)", NO_CANARY, "FieldValueForbidden", ".canary"),
+        Rule(
+            f"{_is('BlueGreen')} || !has(self.blueGreen)", NO_BLUE_GREEN, "FieldValueForbidden", ".blueGreen"
+        ),
+        Rule(f"{_is('Shadow')} || !has(self.shadow)", NO_SHADOW, "FieldValueForbidden", ".shadow"),
+        Rule(
+            f"{_is_not('Shadow')} || !has(self.canary)"
+            " || (!has(self.canary.match) && !has(self.canary.mirrorFirst))",
+            SHADOW_ALONE,
+            "FieldValueForbidden",
+            ".canary",
+        ),
+        Rule(
+            f"{_is_not('Shadow')} || {_NO_RECREATE}",
+            RECREATE_CANARY,
+            "FieldValueForbidden",
+            ".strategy",
+        ),
+        Rule(
+            f"{_NO_RECREATE} || !has(self.approval) || !has(self.approval.beforePromotion)"
+            " || !self.approval.beforePromotion",
+            RECREATE_DECIDES,
+            "FieldValueForbidden",
+            ".approval",
+        ),
+        Rule(
+            "!has(self.traffic) || !has(self.traffic.provider) || self.traffic.provider != 'Replicas'"
+            f" || ({_is_not('Shadow')} && (!has(self.canary) || (!has(self.canary.mirrorFirst)"
+            " && !has(self.canary.match) && !has(self.canary.sessionAffinity))))",
+            REPLICAS_ALONE,
+            "FieldValueForbidden",
+            ".traffic",
+        ),
+    )
+
+    strategy: Strategy | None = None
+    """How the new version meets users: Canary, BlueGreen or Shadow.  Absent: Canary."""
     suspend: bool | None = None
     """Whether weights are frozen; what protects against crashing pods stays on.  Absent: false."""
     canary: Canary | None = None
     """How the candidate gets its share.  Absent: 5, 10, 25, 50 percent, then all."""
-    blue_green: Annotated[
-        Unbuilt | None, Refused("blue-green is not supported yet; leave blueGreen out and use canary")
-    ] = None
-    """Switch of all requests at once; not supported yet."""
-    shadow: Annotated[
-        Unbuilt | None,
-        Refused("mirroring is not supported yet; leave shadow out and use canary with a small first step"),
-    ] = None
-    """Mirrored requests; not supported yet."""
+    blue_green: BlueGreen | None = None
+    """Switch of all requests at once.  Absent: full size, switched when ready and warm, baked for 10m."""
+    shadow: Shadow | None = None
+    """Mirrored requests.  Absent: 10 percent for 30m, then the canary's steps."""
     warmup: Duration | None = None
     """Time after readiness whose windows are no evidence.  Absent: 2m."""
     analysis: Analysis | None = None
@@ -596,9 +751,46 @@ class StepSetting:
 
     weight_percent: int
     min_dwell: timedelta
-    pause: timedelta | None
+    pause: timedelta | None = None
     """None: no timed pause."""
-    waits_for_resume: bool
+    waits_for_resume: bool = False
+    replicas: int | None = None
+    needs_approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Mirrored requests before anything else."""
+
+    percent: int
+    duration: timedelta
+    then: Then = Then.CANARY
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A blue-green switch; *preview_replicas* None is full size."""
+
+    preview_replicas: int | None
+    auto_promote: bool
+    bake: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """How clients are pinned; the run's name follows *cookie*."""
+
+    cookie: str
+    max_age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """A header or cookie that sends a request to the candidate."""
+
+    name: str
+    value: str
+    is_cookie: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -635,11 +827,18 @@ class Policy:
     strategy: Strategy
     is_suspended: bool
     steps: tuple[int, ...]
-    """Weights of the candidate in percent, strictly rising, without the final 100."""
+    """Weights of the candidate in percent, strictly rising, without the final 100; none: no shares."""
     step_settings: tuple[StepSetting, ...]
     min_dwell: timedelta
     max_duration: timedelta
     capacity: Capacity
+    matches: tuple[Matched, ...]
+    """Requests that go to the candidate instead of a share; empty: shares."""
+    affinity: Affinity | None
+    mirror: Mirror | None
+    """None: no request is mirrored."""
+    switch: Switch | None
+    """Only with strategy BlueGreen."""
     warmup: timedelta
     preset: Preset
     window: timedelta
@@ -666,13 +865,15 @@ class Policy:
     rollback_window: int
     provider: Provider
     accept_timeout: timedelta
+    approves_start: bool
+    approves_promotion: bool
 
     def setting(self, weight_percent: int) -> StepSetting:
         """Return what holds at the step with this weight."""
         for setting in self.step_settings:
             if setting.weight_percent == weight_percent:
                 return setting
-        return StepSetting(weight_percent, self.min_dwell, None, waits_for_resume=False)
+        return StepSetting(weight_percent, self.min_dwell)
 
     def metric_settings(self, runtime: Preset) -> tuple[MetricSetting, ...]:
         """Return all metrics: the preset's, then additions; *runtime* says what Auto means."""
@@ -704,14 +905,15 @@ def _require(holds: bool, path: str, sentence: str) -> None:
 def _in_force(spec: PolicySpec) -> Policy:
     for refusal in refusals(spec):
         raise Malformed(refusal)
+    _goes_together(spec)
     canary, analysis, traffic = (
         spec.canary or Canary(),
         spec.analysis or Analysis(),
         spec.traffic or PolicyTraffic(),
     )
-    confidence = analysis.confidence or Confidence()
+    confidence, approval = analysis.confidence or Confidence(), spec.approval or PolicyApproval()
     no_data, away = analysis.no_data or NoData(), analysis.metrics_unavailable or MetricsUnavailable()
-    steps, min_dwell = _steps(canary), _duration("canary.minDwell", canary.min_dwell, "2m")
+    steps, min_dwell = _steps(spec, canary), _duration("canary.minDwell", canary.min_dwell, "2m")
     return Policy(
         strategy=spec.strategy or Strategy.CANARY,
         is_suspended=bool(spec.suspend),
@@ -720,6 +922,10 @@ def _in_force(spec: PolicySpec) -> Policy:
         min_dwell=min_dwell,
         max_duration=_max_duration(canary, min_dwell),
         capacity=canary.capacity or Capacity.SURGE,
+        matches=_matches(canary),
+        affinity=_affinity(canary),
+        mirror=_mirror(spec, canary),
+        switch=_switch(spec),
         warmup=_duration("warmup", spec.warmup, "2m"),
         preset=analysis.preset or Preset.AUTO,
         window=_window(analysis),
@@ -744,10 +950,79 @@ def _in_force(spec: PolicySpec) -> Policy:
         rollback_window=3 if spec.rollback_window is None else spec.rollback_window,
         provider=traffic.provider or Provider.AUTO,
         accept_timeout=_duration("traffic.acceptTimeout", traffic.accept_timeout, "2m"),
+        approves_start=bool(approval.before_start),
+        approves_promotion=bool(approval.before_promotion),
     )
 
 
-def _steps(canary: Canary) -> tuple[int, ...]:
+def _goes_together(spec: PolicySpec) -> None:
+    """Refuse what does not go together, for objects that never met admission."""
+    strategy, canary = spec.strategy or Strategy.CANARY, spec.canary or Canary()
+    is_blue_green, is_shadow = strategy is Strategy.BLUE_GREEN, strategy is Strategy.SHADOW
+    has_steps = any((canary.steps, canary.step_weight, canary.step_settings))
+    is_alone = not any((has_steps, canary.match, canary.mirror_first, canary.session_affinity))
+    recreates = canary.capacity is Capacity.RECREATE
+    decides = bool(spec.approval and spec.approval.before_promotion)
+    by_pods = bool(spec.traffic and spec.traffic.provider is Provider.REPLICAS)
+    shapes = any((is_shadow, canary.mirror_first, canary.match, canary.session_affinity))
+    _require(not (is_blue_green and spec.canary), "canary", NO_CANARY)
+    _require(is_blue_green or spec.blue_green is None, "blueGreen", NO_BLUE_GREEN)
+    _require(is_shadow or spec.shadow is None, "shadow", NO_SHADOW)
+    _require(not is_shadow or not (canary.match or canary.mirror_first), "canary", SHADOW_ALONE)
+    _require(not (is_shadow and recreates), "strategy", RECREATE_CANARY)
+    _require(not recreates or is_alone, "canary.capacity", RECREATE_ALONE)
+    _require(not (recreates and decides), "approval", RECREATE_DECIDES)
+    _require(not canary.match or not (has_steps or canary.session_affinity), "canary.match", MATCH_ALONE)
+    _require(not (by_pods and shapes), "traffic", REPLICAS_ALONE)
+
+
+def _matches(canary: Canary) -> tuple[Matched, ...]:
+    found = []
+    for i, match in enumerate(canary.match or ()):
+        one = match.header or match.cookie
+        if one is None or (match.header and match.cookie):
+            raise Malformed(f"spec.canary.match[{i}]: wanted either a header or a cookie; correct it")
+        found.append(Matched(one.name, one.value, is_cookie=match.header is None))
+    return tuple(found)
+
+
+def _affinity(canary: Canary) -> Affinity | None:
+    given = canary.session_affinity
+    if given is None:
+        return None
+    return Affinity(given.cookie or COOKIE, _duration("canary.sessionAffinity.maxAge", given.max_age, "1h"))
+
+
+def _mirror(spec: PolicySpec, canary: Canary) -> Mirror | None:
+    """Return what is mirrored: the whole of a shadow run, or what stands before a canary's first step."""
+    if spec.strategy is Strategy.SHADOW:
+        given = spec.shadow or Shadow()
+        duration = _duration("shadow.duration", given.duration, "30m")
+        return Mirror(given.percent or MIRROR_PERCENT, duration, given.then or Then.CANARY)
+    first = canary.mirror_first
+    if first is None:
+        return None
+    duration = _duration("canary.mirrorFirst.duration", first.duration, "10m")
+    return Mirror(first.percent or MIRROR_PERCENT, duration)
+
+
+def _switch(spec: PolicySpec) -> Switch | None:
+    if spec.strategy is not Strategy.BLUE_GREEN:
+        return None
+    given = spec.blue_green or BlueGreen()
+    is_automatic = True if given.auto_promote is None else given.auto_promote
+    return Switch(given.preview_replicas, is_automatic, _duration("blueGreen.bake", given.bake, "10m"))
+
+
+def _steps(spec: PolicySpec, canary: Canary) -> tuple[int, ...]:
+    """Return the weights that a run takes; none where it has no shares."""
+    then = (spec.shadow.then if spec.shadow else None) or Then.CANARY
+    has_no_share = canary.match or canary.capacity is Capacity.RECREATE or then is not Then.CANARY
+    steps = _weights(canary)
+    return () if spec.strategy is Strategy.BLUE_GREEN or has_no_share else steps
+
+
+def _weights(canary: Canary) -> tuple[int, ...]:
     series = canary.step_weight is not None or canary.max_weight is not None
     _require(
         not (series and canary.steps), "canary.steps", "stands beside stepWeight or maxWeight; remove one"
@@ -779,7 +1054,16 @@ def _settings(canary: Canary, steps: tuple[int, ...], min_dwell: timedelta) -> t
         waits = given.pause == MANUAL
         pause = None if waits or given.pause is None else _duration(f"{path}.pause", given.pause, "0s")
         dwell = min_dwell if given.min_dwell is None else _duration(f"{path}.minDwell", given.min_dwell, "2m")
-        settings.append(StepSetting(given.weight, dwell, pause, waits_for_resume=waits))
+        settings.append(
+            StepSetting(
+                given.weight,
+                dwell,
+                pause,
+                waits_for_resume=waits,
+                replicas=given.replicas,
+                needs_approval=bool(given.approval),
+            )
+        )
     return tuple(settings)
 
 

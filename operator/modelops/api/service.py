@@ -349,6 +349,9 @@ class RolloutAction(Spec):
     """Promote, Abort, Retry, Pause or Resume."""
     run_id: Word
     """Run that the action is for, as in status.rollout.runId; any other run ignores it."""
+    wait: Count | None = None
+    """Wait that Promote or Resume is for, as in status.rollout.wait; it does nothing at another one, and a
+    second Resume in one run is another action than the first.  Absent: it is done once in its run."""
 
 
 _CONTAINER_RESOURCES = Annotated[
@@ -491,7 +494,7 @@ class StepStatus(OpenStatus):
     """The step that a run is at."""
 
     index: int | None = None
-    """Position of the step, from 0."""
+    """Position of the step, from 0; -1 before the first, while requests are mirrored or it is previewed."""
     of: Count | None = None
     """Number of steps."""
     weight: Count | None = None
@@ -510,7 +513,13 @@ class TrafficStatus(OpenStatus):
     measured: float | None = None
     """Share that was counted.  Absent: not enough requests."""
     effective: float | None = None
-    """Share by number of pods, where no gateway splits."""
+    """Share by number of ready pods, where no gateway splits."""
+    asked: Count | None = None
+    """Share that the last pass asked of the route: 0 while the candidate has no ready pod."""
+    mirror: Count | None = None
+    """Percent of the requests that are copied to the candidate.  Absent: none."""
+    matched: bool | None = None
+    """Whether requests that the policy matches go to the candidate.  Absent: false."""
     route_accepted: bool | None = None
     """Whether the gateway accepted the newest route."""
 
@@ -565,6 +574,48 @@ class AnalysisStatus(OpenStatus):
     """Metrics of both versions, at most 20."""
 
 
+class PodsStatus(OpenStatus):
+    """What the pods of a run are sized for, in percent of the requests; absent parts are as usual."""
+
+    room: Word | None = None
+    """Where the candidate's pods find room, fixed for the run.  Absent: Surge."""
+    candidate: Count | None = None
+    """Share that the candidate's pods are for."""
+    fixed: Count | None = None
+    """Pods of the candidate by the policy, whatever the share."""
+    stable: Count | None = None
+    """Share that stable's pods are for.  Absent: 100."""
+    previous: Count | None = None
+    """Share that the pods of the version before are for.  Absent: 100."""
+
+
+class SpanStatus(Status):
+    """A time in which a run stood still."""
+
+    start: Instant
+    """Begin."""
+    end: Instant
+    """End."""
+
+
+class EraStatus(OpenStatus):
+    """What a run was judged with from an instant on."""
+
+    since: Instant
+    """When these settings took effect."""
+
+
+class ActedStatus(Status):
+    """The last action of a person that was carried out."""
+
+    action: Word
+    """What was asked."""
+    run_id: Word
+    """Run that it was for."""
+    wait: Count | None = None
+    """Wait that it was for.  Absent: any."""
+
+
 class RolloutStatus(OpenStatus):
     """The run from one version to the next."""
 
@@ -574,10 +625,24 @@ class RolloutStatus(OpenStatus):
     """Where the run stands."""
     paused_for: Annotated[tuple[Word, ...], Field(max_length=16)] = ()
     """Why it is paused; it goes on when none is left."""
+    awaits: Word | None = None
+    """In AwaitingApproval: Start or Promotion.  Absent: the gates of the version."""
+    wait: Count | None = None
+    """How often the run began to wait; an action names it in spec.rollout.wait."""
+    acted: ActedStatus | None = None
+    """The last action of a person that was carried out.  Absent: none in any run."""
     step: StepStatus | None = None
     """The step it is at."""
     traffic: TrafficStatus | None = None
     """How requests are shared."""
+    pods: PodsStatus | None = None
+    """What the pods are sized for."""
+    pauses: Annotated[tuple[SpanStatus, ...], Field(max_length=20)] = ()
+    """When the run stood still before."""
+    eras: Annotated[tuple[EraStatus, ...], Field(max_length=8)] = ()
+    """What it is judged with, oldest first; the last is in force."""
+    promoted_at: Instant | None = None
+    """When the stable version changed last."""
     message: Message | None = None
     """What happens now, as one sentence with numbers."""
     analysis: AnalysisStatus | None = None
@@ -693,6 +758,9 @@ class InferenceService(Resource):
         Column("Engine", ".status.engine", wide=True),
         Column("Accelerator", ".status.accelerator", wide=True),
         Column("Candidate", ".status.candidate.version", wide=True),
+        Column("Step", ".status.rollout.step.index", "integer", wide=True),
+        Column("Measured", ".status.rollout.traffic.measured", "number", wide=True),
+        Column("Paused-For", ".status.rollout.pausedFor", wide=True),
     )
     selectable: ClassVar = (".spec.model.version", ".spec.model.name", ".spec.rolloutPolicyRef.name")
 

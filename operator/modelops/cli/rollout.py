@@ -82,7 +82,9 @@ async def act(seen: "Cluster", name: str, action: str) -> str:
 
     service = await seen.get("InferenceService", name)
     run_id = run_of(service, action)
-    wanted = {"action": ACTIONS[action], "runId": run_id}
+    # A run waits more than once: the action names the wait that its asker sees.
+    wait = ((service.get("status") or {}).get("rollout") or {}).get("wait")
+    wanted = {"action": ACTIONS[action], "runId": run_id, **({} if wait is None else {"wait": wait})}
     await seen.kube.apply(
         {
             "apiVersion": API_VERSION,
@@ -111,20 +113,17 @@ def run_of(service: Mapping[str, Any], action: str) -> str:
         raise Refused(
             f"{name}: needs a run to {action}, found phase {phase}; change the version to start one"
         )
-    if action == "resume" and phase != "Paused":
+    if action == "resume" and phase != "Paused" and not rollout.get("pausedFor"):
         raise Refused(f"{name}: needs a paused run to resume, found phase {phase}; nothing to do")
-    if action == "pause" and phase not in picture.AT_A_STEP:
-        raise Refused(f"{name}: needs a run at one of its steps to pause, found phase {phase}; wait or abort")
+    if action == "pause" and phase not in ("Starting", *picture.AT_A_STEP):
+        raise Refused(
+            f"{name}: needs a run that starts or is at a step to pause, found phase {phase}; wait or abort"
+        )
     if action == "promote" and not seen.get("candidate"):
         raise Refused(f"{name}: needs a candidate to promote, found none in phase {phase}; wait for its end")
     if action == "promote" and phase in picture.UNDONE:
         raise Refused(
             f"{name}: needs a run that goes forward to promote, found phase {phase}; wait and retry"
-        )
-    if rollout.get("acted") == {"action": ACTIONS[action], "runId": run_id} and action == "resume":
-        raise Refused(
-            f"{name}: run {run_id} was resumed once already, and the operator carries out an action once; "
-            f"run kubectl modelops rollout pause {name}, then resume"
         )
     return str(run_id)
 

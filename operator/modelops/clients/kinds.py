@@ -46,6 +46,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Resource(_GATEWAY, "Gateway", "gateways"),
+    Resource(_GATEWAY, "GatewayClass", "gatewayclasses", namespaced=False),
     Resource(_GATEWAY, "HTTPRoute", "httproutes"),
     Resource(_ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", namespaced=False),
     Resource(

@@ -62,7 +62,7 @@ def _own() -> Iterable[Watched]:
 def _children() -> Iterable[Watched]:
     """What we make, by our mark."""
     yield _ours("apps/v1", "Deployment", rows.child, drifted=rows.child_drifted)
-    yield _ours("v1", "Service", rows.child)
+    yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
     yield _ours(
@@ -86,6 +86,11 @@ def _cluster() -> Iterable[Watched]:
         indexes=((references.BY_SERVICE, references.pods_by_service),),
     )
     yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
+    gateways = "gateway.networking.k8s.io/v1"
+    yield Watched(resource_of(gateways, "Gateway"), rows.gateway, references.of_gateway, is_optional=True)
+    yield Watched(
+        resource_of(gateways, "GatewayClass"), rows.gateway_class, references.of_gateway, is_optional=True
+    )
     yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
     yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
 

@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS = 2.0
 SETTLE_SECONDS = 3.0
 """A window is read so long after it closed, when its last scrape has surely been stored."""
-MEASURED_PHASES = (Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,8 @@ def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
     """Return what to measure for a service; None when nothing is judged."""
     status = loaded(row).get("status") or {}
     state = read_rollout(status)
-    if state.phase not in MEASURED_PHASES or state.ready_at is None:
+    is_measured = state.is_at_step or state.phase in (Phase.STARTING, Phase.PROMOTING)
+    if not is_measured or state.ready_at is None:
         return None
     if state.stable is None or state.candidate is None:
         return None

@@ -156,6 +156,11 @@ def of_child(row: Row, store: Store) -> Iterable[Key]:
     return (Key("InferenceService", row.namespace, service),) if service else ()
 
 
+def of_gateway(row: Row, store: Store) -> Iterable[Key]:
+    """Name every service: a gateway changes what it can do with its release only."""
+    return (Key("InferenceService", found.namespace, found.name) for found in store.rows("InferenceService"))
+
+
 def of_job(row: Row, store: Store) -> Iterable[Key]:
     assert isinstance(row, rows.JobStored)
     return (Key("ModelVersion", row.namespace, row.version),) if row.version else ()

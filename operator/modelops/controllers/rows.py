@@ -159,6 +159,8 @@ class ChildStored(Row):
     """Wanted pods of a Deployment; -1 for other kinds."""
     role: str = ""
     version: str = ""
+    selected: str = ""
+    """Revision whose pods a Service selects; empty for other kinds, and for one that selects all."""
 
 
 def child(obj: Manifest) -> ChildStored:
@@ -170,14 +172,23 @@ def child(obj: Manifest) -> ChildStored:
         replicas=(obj.get("spec") or {}).get("replicas", -1) if obj.get("kind") == "Deployment" else -1,
         role=labels.get(names.ROLE, ""),
         version=labels.get(names.VERSION_LABEL, ""),
+        selected=_selected(obj),
     )
 
 
+def _selected(obj: Manifest) -> str:
+    if obj.get("kind") != "Service":
+        return ""
+    selector = (obj.get("spec") or {}).get("selector") or {}
+    return str(selector.get(names.REVISION, ""))
+
+
 def child_drifted(row: Row, wanted: Manifest) -> bool:
-    """Say whether somebody scaled a Deployment of ours."""
+    """Say whether somebody scaled a Deployment of ours, or turned a Service to other pods."""
     assert isinstance(row, ChildStored)
     replicas = (wanted.get("spec") or {}).get("replicas")
-    return row.replicas >= 0 and replicas is not None and row.replicas != replicas
+    is_scaled = row.replicas >= 0 and replicas is not None and row.replicas != replicas
+    return is_scaled or row.selected != _selected(wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,23 +196,43 @@ class RouteStored(Row):
     """An HTTPRoute of ours: its weights, and what our parent says about this generation."""
 
     service: str
+    revision: str
+    """Of a preview; empty for the route of the service."""
     weights: tuple[tuple[str, int], ...]
+    """Of the last rule, which is for all requests."""
+    mirror: tuple[str, int] | None
+    matched: str
     is_accepted: bool
     fault: str
 
 
 def route(obj: Manifest) -> RouteStored:
     labels = obj["metadata"].get("labels") or {}
-    rules = (obj.get("spec") or {}).get("rules") or ()
-    backends = [backend for rule in rules for backend in rule.get("backendRefs") or ()]
+    rules = (obj.get("spec") or {}).get("rules") or [{}]
     accepted, fault = _parent_says(obj)
     return RouteStored.of(
         obj,
         service=labels.get(names.SERVICE, ""),
-        weights=tuple((b["name"], int(b.get("weight", 1))) for b in backends),
+        revision=labels.get(names.REVISION, ""),
+        weights=_weights(rules[-1]),
+        mirror=_mirror(rules[-1]),
+        matched=next((name for rule in rules[:-1] for name, weight in _weights(rule) if weight), ""),
         is_accepted=accepted,
         fault=fault,
     )
+
+
+def _weights(rule: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    return tuple((b["name"], int(b.get("weight", 1))) for b in rule.get("backendRefs") or ())
+
+
+def _mirror(rule: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Return who gets copies, and of how many percent of the requests; all when it does not say."""
+    for one in rule.get("filters") or ():
+        if one.get("type") == "RequestMirror":
+            mirror = one.get("requestMirror") or {}
+            return str((mirror.get("backendRef") or {}).get("name", "")), int(mirror.get("percent", 100))
+    return None
 
 
 def _parent_says(obj: Manifest) -> tuple[bool, str]:
@@ -233,10 +264,37 @@ def _answered(known: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
 
 
 def route_drifted(row: Row, wanted: Manifest) -> bool:
-    """Say whether somebody changed the weights by hand."""
+    """Say whether somebody changed by hand where requests go."""
     assert isinstance(row, RouteStored)
-    backends = wanted["spec"]["rules"][0]["backendRefs"]
-    return row.weights != tuple((b["name"], b["weight"]) for b in backends)
+    rules = wanted["spec"]["rules"]
+    matched = next((name for rule in rules[:-1] for name, weight in _weights(rule) if weight), "")
+    return (row.weights, row.mirror, row.matched) != (_weights(rules[-1]), _mirror(rules[-1]), matched)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStored(Row):
+    """A Gateway: which class it is of."""
+
+    class_name: str
+
+
+def gateway(obj: Manifest) -> GatewayStored:
+    return GatewayStored.of(obj, class_name=(obj.get("spec") or {}).get("gatewayClassName", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayClassStored(Row):
+    """A GatewayClass: what it can do beyond the core."""
+
+    features: frozenset[str] | None
+    """None: it lists nothing."""
+
+
+def gateway_class(obj: Manifest) -> GatewayClassStored:
+    """Return the row; features were plain names before Gateway API 1.2."""
+    listed = (obj.get("status") or {}).get("supportedFeatures") or ()
+    names_ = frozenset(one["name"] if isinstance(one, Mapping) else str(one) for one in listed)
+    return GatewayClassStored.of(obj, features=names_ or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,9 @@ from modelops.plan import Plan, Reason
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
 from modelops.serving import plan as serving
-from modelops.serving.manifests import Gateway, Images
+from modelops.serving.manifests import ROUTE_API, Gateway, Images
 from modelops.serving.snapshot import (
+    ApexRow,
     ChildRow,
     Defaults,
     Measured,
@@ -83,6 +84,8 @@ class Services:
             pods=tuple(_pods(store, key)),
             children=tuple(_children(store, service.uid)),
             route=_route(store, key),
+            apex=_apex(store, key, service.uid),
+            features=self._features(service),
             measured=measured if isinstance(measured, Measured) else Measured(),
             refused=self._parts.observations.refused(key),
         )
@@ -198,6 +201,18 @@ class Services:
             )
         return _in_force(service, marked[0]) if marked else (None, None)
 
+    def _features(self, service: InferenceService) -> frozenset[str] | None:
+        """Return what the class of the service's Gateway lists; None: nothing, or it is not to be seen."""
+        wanted = service.spec.traffic.gateway_ref if service.spec.traffic else None
+        default, own = self._defaults.gateway, service.namespace or ""
+        name = wanted.name if wanted else default.name if default else ""
+        namespace = (wanted.namespace or own) if wanted else default.namespace if default else ""
+        gateway = self._parts.store.get("Gateway", namespace, name)
+        if not isinstance(gateway, rows.GatewayStored):
+            return None
+        found = self._parts.store.get("GatewayClass", "", gateway.class_name)
+        return found.features if isinstance(found, rows.GatewayClassStored) else None
+
     def _inventory(self, store: Store) -> Inventory:
         """Return the cluster with what all pods take; made anew only as far as something changed."""
         nodes, pods = store.changes("Node", "ModelNode"), store.changes("Pod")
@@ -303,10 +318,20 @@ def _children(store: Store, uid: str) -> Iterable[ChildRow]:
         for row in store.owned(kind, uid):
             if isinstance(row, rows.ChildStored) and row.revision:
                 yield ChildRow(kind, api_version, row.name, row.uid, row.revision, row.role, row.version)
+    for row in store.owned("HTTPRoute", uid):
+        if isinstance(row, rows.RouteStored) and row.revision:
+            yield ChildRow("HTTPRoute", ROUTE_API, row.name, row.uid, row.revision)
 
 
 def _route(store: Store, key: Key) -> RouteRow | None:
     row = store.get("HTTPRoute", key.namespace, key.name)
     if not isinstance(row, rows.RouteStored) or row.service != key.name:
         return None
-    return RouteRow(row.weights, row.is_accepted, row.fault)
+    return RouteRow(row.weights, row.mirror, row.matched, row.is_accepted, row.fault)
+
+
+def _apex(store: Store, key: Key, uid: str) -> ApexRow | None:
+    row = store.get("Service", key.namespace, key.name)
+    if not isinstance(row, rows.ChildStored) or row.owner != uid:
+        return None
+    return ApexRow(row.uid, row.selected)

@@ -6,6 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+KEEP_REJECTED = 10
+"""Revisions that are remembered as rolled back, and as promoted."""
+KEEP_SPANS = 20
+KEEP_ERAS = 8
+"""Later edits of the analysis take effect with the next run: a window keeps what it was judged with."""
+
 
 class Phase(StrEnum):
     """Where a rollout stands.  Source: research/rollouts.md 3.1."""
@@ -31,10 +37,34 @@ class Pause(StrEnum):
     NO_DATA = "NoData"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     INCONCLUSIVE = "Inconclusive"
+    APPROVAL = "Approval"
+    BASELINE_UNHEALTHY = "BaselineUnhealthy"
+    NOT_COMPARABLE = "NotComparable"
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     WAITING_FOR_CAPACITY = "WaitingForCapacity"
     POLICY_MISSING = "PolicyMissing"
     HELD = "Held"
+
+
+class Awaits(StrEnum):
+    """What a run in AwaitingApproval waits for; empty: for the gates of the version."""
+
+    GATES = ""
+    START = "Start"
+    PROMOTION = "Promotion"
+
+
+class Room(StrEnum):
+    """Where the candidate's pods find room; fixed for a run."""
+
+    SURGE = "Surge"
+    """Beside all stable pods."""
+    DYNAMIC_STABLE = "DynamicStable"
+    """Stable has fewer pods as the candidate gets more."""
+    RECREATE = "Recreate"
+    """Stable ends first: nothing serves meanwhile."""
+    SPLIT = "Replicas"
+    """As DynamicStable; the numbers of pods are the shares of requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +96,24 @@ class Acted:
 
     action: str
     run_id: str
+    wait: int | None = None
+    """Which wait of the run it is for; None: any, and the same action counts once in a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time in which a run stood still."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """Settings that a run was judged with from *since* on, until the next era began."""
+
+    since: datetime
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +132,33 @@ class Rollout:
     run_id: str = ""
     attempt: int = 0
     paused_for: frozenset[Pause] = frozenset()
+    awaits: Awaits = Awaits.GATES
+    """In AwaitingApproval: what for."""
+    wait: int = 0
+    """How often this run began to wait, so that an action can say which wait it is for."""
     step: int = 0
-    """Index of the step whose weight is wanted."""
-    resumed: int = -1
-    """Index of the waiting step that a person let go on; -1: none."""
+    """Index of the step whose weight is wanted; -1: before the first, at the prelude if there is one."""
+    passed: frozenset[Pause] = frozenset()
+    """What a person let pass at this step."""
     is_overruled: bool = False
     """Whether a person let the run go on past its maxDuration."""
     weight: int = 0
     """Percent of requests that the candidate should get."""
+    mirror: int = 0
+    """Percent of stable's requests that are copied to the candidate."""
+    is_matched: bool = False
+    """Whether the requests that the policy matches go to the candidate."""
+    room: Room = Room.SURGE
     capacity: int = 0
     """Percent of requests that the candidate's pods are sized for; runs ahead of ``weight``."""
+    fixed_pods: int | None = None
+    """Pods of the candidate by policy, whatever the percentage."""
+    stable_capacity: int = 100
+    """Percent of requests that stable's pods are sized for."""
+    previous_capacity: int = 100
+    """As stable_capacity, of the version that served before."""
+    asked: int | None = None
+    """Weight that the last pass really asked of the route: 0 while the candidate has no ready pod."""
     accepted: int | None = None
     """Weight of the candidate on the accepted route; None: not seen in this run."""
     phase_at: datetime | None = None
@@ -106,10 +171,20 @@ class Rollout:
     """When the step's weight was accepted: the dwell is counted from here."""
     unready_at: datetime | None = None
     """Since when the candidate has fewer ready pods than its step needs."""
+    waiting_at: datetime | None = None
+    """Since when it lacks pods for which no node has room."""
     unaccepted_at: datetime | None = None
     """Since when the accepted route has another weight than the step."""
     judged_to: datetime | None = None
     """End of the last window that moved a step, so that one window moves one step."""
+    paused_at: datetime | None = None
+    """Since when the run stands still."""
+    pauses: tuple[Span, ...] = ()
+    """When it stood still before, oldest first; at most KEEP_SPANS."""
+    eras: tuple[Era, ...] = ()
+    """What it is judged with, oldest first; the last is in force; at most KEEP_ERAS."""
+    promoted_at: datetime | None = None
+    """When the stable pointer moved last."""
     rejected: tuple[Rejected, ...] = ()
     """At most ten, oldest first."""
     promoted: tuple[str, ...] = ()
@@ -121,6 +196,27 @@ class Rollout:
     """Why the last transition happened, as a reason code."""
     message: str = ""
     """Why, in one sentence."""
+
+    @property
+    def is_before_start(self) -> bool:
+        """Whether people decide before the candidate's first pod."""
+        return self.phase is Phase.AWAITING_APPROVAL and self.awaits is not Awaits.PROMOTION
+
+    @property
+    def is_at_step(self) -> bool:
+        """Whether the candidate is judged at its step, moving or not."""
+        waits = self.phase is Phase.AWAITING_APPROVAL and self.awaits is Awaits.PROMOTION
+        return waits or self.phase in (Phase.PROGRESSING, Phase.PAUSED)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the run stands still, so that its clock does."""
+        return self.is_at_step and self.phase is not Phase.PROGRESSING
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the candidate is being taken away."""
+        return self.phase in (Phase.ROLLING_BACK, Phase.REVERTING, Phase.SUPERSEDING)
 
 
 def rejects(state: Rollout, revision_hash: str) -> Rejected | None:
@@ -145,24 +241,39 @@ def to_status(state: Rollout) -> dict[str, Any]:
             {
                 "index": state.step,
                 "startedAt": _print(state.step_at),
-                "resumed": state.resumed if state.resumed >= 0 else None,
+                "passed": sorted(p.value for p in state.passed) or None,
             }
         ),
-        "traffic": _drop_none({"desired": state.weight, "observed": state.accepted}),
-        "capacity": state.capacity,
+        "awaits": state.awaits.value,
+        "wait": state.wait or None,
+        "traffic": _drop_none(
+            {
+                "desired": state.weight,
+                "observed": state.accepted,
+                "asked": state.asked,
+                "mirror": state.mirror or None,
+                "matched": state.is_matched or None,
+            }
+        ),
+        "pods": _pods(state),
         "overruled": state.is_overruled or None,
         "phaseAt": _print(state.phase_at),
         "startedAt": _print(state.started_at),
         "readyAt": _print(state.ready_at),
         "unreadyAt": _print(state.unready_at),
+        "waitingAt": _print(state.waiting_at),
         "unacceptedAt": _print(state.unaccepted_at),
         "judgedTo": _print(state.judged_to),
+        "pausedAt": _print(state.paused_at),
+        "pauses": [{"start": _print(s.start), "end": _print(s.end)} for s in state.pauses],
+        "eras": [{"since": _print(e.since), "settings": dict(e.settings)} for e in state.eras],
+        "promotedAt": _print(state.promoted_at),
         "rejected": [
             {"hash": r.hash, "version": r.version, "at": _print(r.at), "reason": r.reason, "runId": r.run_id}
             for r in state.rejected
         ],
         "promoted": list(state.promoted),
-        "acted": {"action": state.acted.action, "runId": state.acted.run_id} if state.acted else None,
+        "acted": _acted(state.acted),
         "frozen": dict(state.frozen),
         "reason": state.reason,
         "message": state.message,
@@ -172,8 +283,7 @@ def to_status(state: Rollout) -> dict[str, Any]:
 
 def from_status(status: Mapping[str, Any]) -> Rollout:
     """Return the memory that a status holds; an empty one is a service that never served."""
-    acted = status.get("acted")
-    step, traffic = status.get("step", {}), status.get("traffic", {})
+    step, traffic, pods = status.get("step", {}), status.get("traffic", {}), status.get("pods", {})
     return Rollout(
         phase=Phase(status.get("phase", Phase.STABLE)),
         stable=_parse_revision(status.get("stable")),
@@ -183,9 +293,18 @@ def from_status(status: Mapping[str, Any]) -> Rollout:
         attempt=status.get("attempt", 0),
         paused_for=frozenset(Pause(p) for p in status.get("pausedFor", ())),
         step=step.get("index", 0),
-        resumed=step.get("resumed", -1),
+        passed=frozenset(Pause(p) for p in step.get("passed", ())),
+        awaits=Awaits(status.get("awaits", "")),
+        wait=status.get("wait", 0),
         weight=traffic.get("desired", 0),
-        capacity=status.get("capacity", 0),
+        asked=traffic.get("asked"),
+        mirror=traffic.get("mirror", 0),
+        is_matched=traffic.get("matched", False),
+        room=Room(pods.get("room", Room.SURGE)),
+        capacity=pods.get("candidate", status.get("capacity", 0)),
+        fixed_pods=pods.get("fixed"),
+        stable_capacity=pods.get("stable", 100),
+        previous_capacity=pods.get("previous", 100),
         is_overruled=status.get("overruled", False),
         accepted=traffic.get("observed"),
         phase_at=_parse(status.get("phaseAt")),
@@ -193,24 +312,52 @@ def from_status(status: Mapping[str, Any]) -> Rollout:
         ready_at=_parse(status.get("readyAt")),
         step_at=_parse(step.get("startedAt")),
         unready_at=_parse(status.get("unreadyAt")),
+        waiting_at=_parse(status.get("waitingAt")),
         unaccepted_at=_parse(status.get("unacceptedAt")),
         judged_to=_parse(status.get("judgedTo")),
+        paused_at=_parse(status.get("pausedAt")),
+        pauses=tuple(Span(_read(s["start"]), _read(s["end"])) for s in status.get("pauses", ())),
+        eras=tuple(Era(_read(e["since"]), dict(e.get("settings", {}))) for e in status.get("eras", ())),
+        promoted_at=_parse(status.get("promotedAt")),
         rejected=tuple(
             Rejected(
                 r["hash"],
                 r.get("version", ""),
-                _parse(r["at"]) or datetime.min,
+                _read(r["at"]),
                 r.get("reason", ""),
                 r.get("runId", ""),
             )
             for r in status.get("rejected", ())
         ),
         promoted=tuple(status.get("promoted", ())),
-        acted=Acted(acted["action"], acted["runId"]) if acted else None,
+        acted=_parse_acted(status.get("acted")),
         frozen=dict(status.get("frozen", {})),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
     )
+
+
+def _pods(state: Rollout) -> dict[str, Any]:
+    """Return what the pods are sized for, where it is not the usual: all of stable's, none of another."""
+    return _drop_none(
+        {
+            "room": None if state.room is Room.SURGE else state.room.value,
+            "candidate": state.capacity or None,
+            "fixed": state.fixed_pods,
+            "stable": None if state.stable_capacity == 100 else state.stable_capacity,
+            "previous": None if state.previous_capacity == 100 else state.previous_capacity,
+        }
+    )
+
+
+def _acted(acted: Acted | None) -> dict[str, Any] | None:
+    if acted is None:
+        return None
+    return _drop_none({"action": acted.action, "runId": acted.run_id, "wait": acted.wait})
+
+
+def _parse_acted(value: Mapping[str, Any] | None) -> Acted | None:
+    return Acted(value["action"], value["runId"], value.get("wait")) if value else None
 
 
 def _drop_none(fields: dict[str, Any]) -> dict[str, Any]:
@@ -233,6 +380,10 @@ def _parse_revision(value: Mapping[str, str] | None) -> Revision | None:
 def _print(instant: datetime | None) -> str | None:
     """Print with microseconds: a step's clock must not lose a fraction at every restart."""
     return instant.isoformat().replace("+00:00", "Z") if instant else None
+
+
+def _read(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _parse(text: str | None) -> datetime | None:

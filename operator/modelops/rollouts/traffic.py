@@ -1,32 +1,64 @@
-"""What a rollout asks of the route and of the number of pods."""
+"""What a rollout asks of the route."""
 
-from modelops.rollouts.state import Phase, Rollout
+from dataclasses import dataclass
+
+from modelops.rollouts.state import Rollout
 
 FULL = 100
+TOO_UNLIKELY = 15.1
+"""chi2 with one degree of freedom that a right split exceeds once in 10 000 times."""
 
 
-def candidate_replicas(replicas: int, weight: int) -> int:
-    """Return how many candidate pods carry *weight* percent at stable's load per pod.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Where requests go."""
 
-    Stable keeps all its pods meanwhile (capacity Surge), so at weight w of N pods the candidate needs
-    ceil(N w / (1 - w)), at most N and at least one.
+    weights: tuple[tuple[str, int], ...] = ()
+    """(revision hash, percent), summing to 100; empty: nothing can serve yet."""
+    mirror: tuple[str, int] | None = None
+    """Revision that gets copies, and of how many percent of the requests."""
+    matched: str = ""
+    """Revision that gets the requests which the policy matches; empty: no such rule."""
 
-    Source: research/rollouts.md 9.3.
-    """
-    if weight >= FULL:
-        return replicas
-    return min(replicas, max(1, -(-replicas * weight // (FULL - weight))))
+
+def shares(state: Rollout, *, candidate_ready: int) -> Shares:
+    """Return where requests go; a candidate without a ready pod gets nothing, whatever its step says."""
+    if state.stable is None:
+        return Shares()
+    candidate = state.candidate
+    if candidate is None or state.is_before_start:
+        return Shares(((state.stable.hash, FULL),))
+    weight = asked_weight(state, candidate_ready=candidate_ready)
+    is_there = candidate_ready > 0
+    return Shares(
+        ((state.stable.hash, FULL - weight), (candidate.hash, weight)),
+        (candidate.hash, state.mirror) if state.mirror and is_there else None,
+        candidate.hash if state.is_matched and is_there else "",
+    )
 
 
 def weights(state: Rollout, *, candidate_ready: int) -> tuple[tuple[str, int], ...]:
-    """Return (revision hash, percent) for the route, summing to 100; empty: nothing can serve yet.
+    """Return (revision hash, percent) for the route, summing to 100; empty: nothing can serve yet."""
+    return shares(state, candidate_ready=candidate_ready).weights
 
-    A candidate without a ready pod gets nothing, whatever its step says.
+
+def asked_weight(state: Rollout, *, candidate_ready: int) -> int:
+    """Return the weight that the route really gets: none for a candidate without a ready pod."""
+    return state.weight if candidate_ready > 0 else 0
+
+
+def measured_percent(canary: int, stable: int) -> float | None:
+    """Return the candidate's share of the counted requests in percent; None without requests."""
+    total = canary + stable
+    return 100 * canary / total if total else None
+
+
+def mismatch(canary: int, stable: int, weight: int) -> float:
+    """Return chi2 of the counted requests against *weight* percent; 0 where nothing can be said.
+
+    Over TOO_UNLIKELY the gateway does not split as it was told: affinity, keep-alive or retries do.
+    Source: research/rollouts.md 9.2.
     """
-    if state.stable is None:
-        return ()
-    candidate = state.candidate
-    if candidate is None or state.phase is Phase.AWAITING_APPROVAL:
-        return ((state.stable.hash, FULL),)
-    weight = state.weight if candidate_ready > 0 else 0
-    return ((state.stable.hash, FULL - weight), (candidate.hash, weight))
+    total, share = canary + stable, weight / 100
+    expected = total * share * (1 - share)
+    return (canary - total * share) ** 2 / expected if expected else 0.0

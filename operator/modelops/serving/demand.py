@@ -3,10 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from modelops.api.policy import Policy
+from modelops.api.policy import Capacity, Policy, Provider
 from modelops.api.service import ServiceSpec
 from modelops.engines.base import Ask, Compute, Engine, Facts
 from modelops.placement.fit import Demand, Placement
+from modelops.placement.inventory import Inventory
 from modelops.plan import Reason
 from modelops.rollouts.state import Revision
 from modelops.serving import manifests
@@ -95,6 +96,18 @@ def _unused(seen: Snapshot, engine: Engine) -> Reason | None:
     )
 
 
+def room(seen: Snapshot, stable: manifests.Revision | None) -> Inventory:
+    """Return the cluster as the candidate finds it: with capacity Recreate stable's GPUs are free by then."""
+    recreates = seen.policy is not None and seen.policy.capacity is Capacity.RECREATE
+    if not recreates or stable is None or not stable.placement.gpus:
+        return seen.inventory
+    inventory, each = seen.inventory, {stable.resource_name: -stable.placement.gpus}
+    for pod in seen.pods:
+        if pod.revision == stable.hash and inventory.node(pod.node) is not None:
+            inventory = inventory.taking(pod.node, each)
+    return inventory
+
+
 def record(
     seen: Snapshot,
     version: VersionRow,
@@ -141,7 +154,9 @@ def resource_name(spec: ServiceSpec) -> str:
 
 
 def gateway(seen: Snapshot) -> Gateway | None:
-    """Return where the route attaches; None: nowhere, the service is reached by its Services."""
+    """Return where the route attaches; None: nowhere, numbers of pods behind one Service are the shares."""
+    if seen.policy is not None and seen.policy.provider is Provider.REPLICAS:
+        return None
     wanted = seen.service.spec.traffic.gateway_ref if seen.service.spec.traffic else None
     default = seen.defaults.gateway
     if wanted is None:

@@ -1,41 +1,21 @@
 """Ask the judge about a running rollout, with the policy's own settings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from modelops.analysis import settings as judge_settings
 from modelops.analysis.frozen import Frozen, freeze
 from modelops.analysis.judge import judge
+from modelops.analysis.ledger import Era, Span
 from modelops.analysis.verdict import Verdict
-from modelops.api.policy import OnRegression, Policy, Preset
-from modelops.rollouts.machine import Judgement, Rules
+from modelops.api.policy import Policy, Preset
+from modelops.rollouts.rules import rules
+from modelops.rollouts.seen import Judgement
 from modelops.rollouts.state import Phase, Rollout
+from modelops.rollouts.steps import later
+from modelops.serving import demand
 from modelops.serving.snapshot import Measured, Snapshot
-
-JUDGED = (Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING)
-
-
-def rules(policy: Policy) -> Rules:
-    """Return the policy as the state machine reads it."""
-    settings = [policy.setting(weight) for weight in policy.steps]
-    return Rules(
-        steps=policy.steps,
-        dwells=tuple(max(s.min_dwell, s.pause or s.min_dwell) for s in settings),
-        waits=tuple(s.waits_for_resume for s in settings),
-        min_dwell=policy.min_dwell,
-        warmup=policy.warmup,
-        min_ready=policy.min_ready,
-        progress_deadline=policy.progress_deadline,
-        restart_limit=policy.restart_limit,
-        scale_down_delay=policy.scale_down_delay,
-        abort_scale_down_delay=policy.abort_scale_down_delay,
-        accept_timeout=policy.accept_timeout,
-        metrics_away_after=policy.metrics_unavailable_after,
-        rollback_window=policy.rollback_window,
-        is_analysed=policy.preset is not Preset.NONE,
-        rolls_back=policy.on_regression is OnRegression.ROLLBACK,
-        is_suspended=policy.is_suspended,
-    )
 
 
 def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
@@ -69,6 +49,11 @@ def of_this_run(seen: Snapshot, state: Rollout) -> Snapshot:
     return replace(seen, measured=Measured())
 
 
+def is_judged(state: Rollout) -> bool:
+    """Return whether the candidate is compared with stable now."""
+    return state.is_at_step or state.phase is Phase.PROMOTING
+
+
 def frozen_of(state: Rollout, measured: Measured) -> Frozen | None:
     """Return what the run is judged against: as it was frozen, or frozen now from stable's hour before."""
     if state.frozen:
@@ -76,23 +61,37 @@ def frozen_of(state: Rollout, measured: Measured) -> Frozen | None:
     return None if measured.history is None else freeze(measured.history)
 
 
-def ask(state: Rollout, seen: Snapshot, frozen: Frozen | None, now: datetime) -> Verdict | None:
-    """Return the verdict on the run so far; None when there is nothing to judge yet."""
+def ask(
+    state: Rollout,
+    seen: Snapshot,
+    frozen: Frozen | None,
+    now: datetime,
+    *,
+    in_force: judge_settings.Settings | None = None,
+    earlier: Sequence[Era] = (),
+    paused: Sequence[Span] = (),
+) -> Verdict | None:
+    """Return the verdict on the run so far; None when there is nothing to judge yet.
+
+    *in_force* are the settings that the run keeps: windows have the length of its start.  *earlier* are
+    those that an edit replaced, and in *paused* spans (epoch seconds) the clock stood.
+    """
     policy = seen.policy
     if policy is None or policy.preset is Preset.NONE or frozen is None:
         return None
-    if state.phase not in JUDGED or state.ready_at is None:
+    if not is_judged(state) or state.ready_at is None:
         return None
-    step_at = state.step_at
-    is_step = state.step < len(policy.steps)
-    dwell = policy.setting(policy.steps[state.step]).min_dwell if is_step else timedelta(0)
+    asked = rules(policy, by_pods=demand.gateway(seen) is None)
+    step_at, dwell = state.step_at, asked.stage(state.step).dwell
     return judge(
-        settings(policy, seen.runtime),
+        in_force or settings(policy, seen.runtime),
         frozen,
         seen.measured.windows,
         started_at=state.ready_at.timestamp(),
-        at_last_step=state.step >= len(policy.steps) - 1,
+        at_last_step=later(state, asked, demand.replicas(seen.service.spec)) is None,
         dwell_served=step_at is not None and now - step_at >= dwell,
+        paused=paused,
+        earlier=earlier,
         carry=(seen.status.get("rollout") or {}).get("carry"),
     )
 

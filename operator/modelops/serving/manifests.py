@@ -1,13 +1,16 @@
 """The objects of one revision and of one service, as plain manifests."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from modelops.api import names
+from modelops.api.policy import Matched
 from modelops.engines.base import Launch
 from modelops.placement.fit import Placement
 from modelops.plan import Manifest
+from modelops.rollouts.traffic import Shares
 
 ROUTE_API = "gateway.networking.k8s.io/v1"
 USER_ID = 10001
@@ -48,6 +51,14 @@ class Gateway:
     namespace: str
     section: str | None = None
     domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """How clients are pinned."""
+
+    cookie: str
+    max_age: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +176,67 @@ def service(revision: Revision) -> Manifest:
     }
 
 
+def apex(owner: Owner, revision: str) -> Manifest:
+    """Return the Service of the name, where no gateway splits.
+
+    It selects the pods of one revision, or with none those of all, so that their numbers are the shares; no
+    label of a pod ever changes.
+    """
+    selector = {names.SERVICE: owner.name} | ({names.REVISION: revision} if revision else {})
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(owner, owner.name, _service_labels(owner)),
+        "spec": {
+            "selector": selector,
+            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
 def route(
     owner: Owner,
     gateway: Gateway,
     *,
     hostnames: tuple[str, ...],
     path: str,
-    weights: tuple[tuple[str, int], ...],
+    shares: Shares,
+    matches: tuple[Matched, ...] = (),
+    affinity: Affinity | None = None,
 ) -> Manifest:
-    """Return the whole HTTPRoute; *weights* are (revision hash, percent) and sum to 100.
+    """Return the whole HTTPRoute; the last rule is for all requests.
 
     The request timeout is switched off: a stream may last as long as its answer, and the drain bounds it.
     """
-    backends = [
-        {"group": "", "kind": "Service", "name": names.revision_name(owner.name, h), "port": 80, "weight": w}
-        for h, w in weights
-    ]
+    where = {"path": {"type": "PathPrefix", "value": path}}
+    rule = _rule(owner, [where], shares.weights)
+    if shares.mirror is not None:
+        rule["filters"] = [_mirror(owner, *shares.mirror)]
+    if affinity is not None:
+        rule["sessionPersistence"] = _persistence(affinity)
+    rules = [rule]
+    if shares.matched and matches:
+        chosen = [{**where, "headers": [_header(match)]} for match in matches]
+        rules.insert(0, _rule(owner, chosen, ((shares.matched, 100),)))
+    return _http_route(owner, gateway, owner.name, hostnames, rules, _service_labels(owner))
+
+
+def preview(owner: Owner, gateway: Gateway, *, hostname: str, revision: str) -> Manifest:
+    """Return the route under which people look at a candidate before it gets requests of users."""
+    rule = _rule(owner, [{"path": {"type": "PathPrefix", "value": "/"}}], ((revision, 100),))
+    labels = {**_service_labels(owner), names.REVISION: revision}
+    name = names.revision_name(owner.name, revision)
+    return _http_route(owner, gateway, name, (hostname,), [rule], labels)
+
+
+def _http_route(
+    owner: Owner,
+    gateway: Gateway,
+    name: str,
+    hostnames: tuple[str, ...],
+    rules: list[Manifest],
+    labels: Mapping[str, str],
+) -> Manifest:
     parent: Manifest = {
         "group": "gateway.networking.k8s.io",
         "kind": "Gateway",
@@ -189,17 +245,48 @@ def route(
     }
     if gateway.section:
         parent["sectionName"] = gateway.section
-    rule: Manifest = {
-        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
-        "timeouts": {"request": "0s"},
-        "backendRefs": backends,
-    }
     return {
         "apiVersion": ROUTE_API,
         "kind": "HTTPRoute",
-        "metadata": _meta(owner, owner.name, _service_labels(owner)),
-        "spec": {"parentRefs": [parent], "hostnames": list(hostnames), "rules": [rule]},
+        "metadata": _meta(owner, name, labels),
+        "spec": {"parentRefs": [parent], "hostnames": list(hostnames), "rules": rules},
     }
+
+
+def _rule(owner: Owner, matches: list[Manifest], weights: tuple[tuple[str, int], ...]) -> Manifest:
+    backends = [{**_backend(owner, h), "weight": w} for h, w in weights]
+    return {"matches": matches, "timeouts": {"request": "0s"}, "backendRefs": backends}
+
+
+def _backend(owner: Owner, revision: str) -> Manifest:
+    return {"group": "", "kind": "Service", "name": names.revision_name(owner.name, revision), "port": 80}
+
+
+def _mirror(owner: Owner, revision: str, percent: int) -> Manifest:
+    """Return the filter that copies requests; all of them is what every gateway that mirrors can do."""
+    mirror: Manifest = {"backendRef": _backend(owner, revision)}
+    return {
+        "type": "RequestMirror",
+        "requestMirror": mirror if percent == 100 else {**mirror, "percent": percent},
+    }
+
+
+def _persistence(affinity: Affinity) -> Manifest:
+    """Return the rule's session persistence: it pins a client to any backend, so both roles are sticky."""
+    return {
+        "sessionName": affinity.cookie,
+        "type": "Cookie",
+        "absoluteTimeout": f"{int(affinity.max_age.total_seconds())}s",
+        "cookieConfig": {"lifetimeType": "Permanent"},
+    }
+
+
+def _header(match: Matched) -> Manifest:
+    """Return a header match; a cookie is one part of the header of that name."""
+    if not match.is_cookie:
+        return {"type": "Exact", "name": match.name, "value": match.value}
+    name, value = re.escape(match.name), re.escape(match.value)
+    return {"type": "RegularExpression", "name": "Cookie", "value": f"(.*; *)?{name}={value}(;.*)?"}
 
 
 def network_policy(owner: Owner, launches: Iterable[Launch] = ()) -> Manifest:

@@ -9,14 +9,17 @@ from modelops.engines.base import Engine
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
 from modelops.placement.fit import Refusal, choose
 from modelops.plan import Manifest, Plan, Reason, Ref
-from modelops.rollouts.machine import NO_POLICY, Judgement, Pods, Route, Rules, Seen, advance
-from modelops.rollouts.state import Acted, Phase, Revision, Rollout, rejects
-from modelops.rollouts.traffic import candidate_replicas, weights
-from modelops.serving import demand, judging, manifests, revisions, status
+from modelops.rollouts.capacity import candidate_pods, previous_pods, stable_pods
+from modelops.rollouts.machine import advance
+from modelops.rollouts.rules import NO_POLICY, Rules, rules
+from modelops.rollouts.seen import Judgement, Pods, Seen
+from modelops.rollouts.state import Acted, Revision, Rollout, rejects
+from modelops.serving import demand, eras, judging, manifests, revisions, routes, status
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
 
-ROUTE_API = manifests.ROUTE_API
+UNSCHEDULABLE = "Unschedulable"
+"""How a pod says that no node has room for it."""
 
 
 def plan(seen: Snapshot, now: datetime) -> Plan:
@@ -35,10 +38,19 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
         records = {**records, fitted.record.hash: fitted.record}
 
     seen = judging.of_this_run(seen, state)
+    state = eras.noted(state, seen, now)
     frozen = judging.frozen_of(state, seen.measured)
-    verdict = judging.ask(state, seen, frozen, now)
+    verdict = judging.ask(
+        state,
+        seen,
+        frozen,
+        now,
+        in_force=eras.in_force(state),
+        earlier=eras.earlier(state),
+        paused=eras.paused(state, now),
+    )
     step = advance(state, _situation(seen, state, fitted, judging.word(verdict), now), now)
-    if step.state.phase in judging.JUDGED and not step.state.frozen and frozen is not None:
+    if judging.is_judged(step.state) and not step.state.frozen and frozen is not None:
         step = replace(step, state=replace(step.state, frozen=frozen.to_status()))
     kept = _kept(records, step.state, fitted)
     return Plan(
@@ -104,7 +116,8 @@ def _fit(
     ask = demand.demand(seen, version, engine)
     if isinstance(ask, Reason):
         return Fitted(wanted, None, gate, ask)
-    place = choose(seen.inventory, ask)
+    stable = records.get(state.stable.hash) if state.stable else None
+    place = choose(demand.room(seen, stable), ask)
     if isinstance(place, Refusal):
         return Fitted(wanted, None, gate, place.reason, place)
     place = replace(place, engine=_why(seen, version, engine))
@@ -175,6 +188,7 @@ def _situation(
     replicas = demand.replicas(seen.service.spec)
     candidate, action = state.candidate, seen.service.spec.rollout
     waits = fitted is not None and fitted.waits_for_capacity
+    lacking = routes.unsupported(seen) if state.stable else None  # a first version takes no share of another
     if candidate is None or (fitted is not None and fitted.revision.hash == candidate.hash):
         hold, candidate_waits = fitted.hold if fitted else None, waits
     else:
@@ -184,49 +198,39 @@ def _situation(
         desired=fitted.revision if fitted else None,
         rules=_rules(seen, state),
         replicas=replicas,
-        stable=_pods(seen, state.stable.hash if state.stable else "", replicas),
-        candidate=_pods(
-            seen, candidate.hash if candidate else "", candidate_replicas(replicas, state.capacity or 1)
-        ),
-        route=_route(seen, state),
-        hold=hold,
-        waits_for_capacity=candidate_waits,
-        desired_hold=fitted.hold if fitted and not waits else None,
+        stable=_pods(seen, state.stable, stable_pods(state, replicas)),
+        candidate=_pods(seen, candidate, candidate_pods(state, replicas)),
+        previous=_pods(seen, state.previous, previous_pods(state, replicas)),
+        route=routes.accepted(seen, state),
+        hold=lacking or hold,
+        waits_for_capacity=candidate_waits and lacking is None,
+        desired_hold=lacking or (fitted.hold if fitted and not waits else None),
         judgement=judgement,
         metrics_away_since=seen.measured.away_since,
-        action=Acted(str(action.action), action.run_id) if action else None,
+        action=Acted(str(action.action), action.run_id, action.wait) if action else None,
     )
 
 
 def _rules(seen: Snapshot, state: Rollout) -> Rules | None:
     """Return the policy in force; None: it is missing, also when the default one goes in mid-run."""
-    is_judged = state.phase in (Phase.PROGRESSING, Phase.PAUSED)
-    if seen.policy_fault is not None or (seen.policy is None and is_judged):
+    if seen.policy_fault is not None or (seen.policy is None and state.is_at_step):
         return None
-    return NO_POLICY if seen.policy is None else judging.rules(seen.policy)
+    if seen.policy is None:
+        return NO_POLICY
+    return rules(seen.policy, by_pods=demand.gateway(seen) is None)
 
 
-def _pods(seen: Snapshot, revision: str, wanted: int) -> Pods:
-    ours = [pod for pod in seen.pods if pod.revision == revision and not pod.is_terminating]
-    return Pods(sum(pod.is_ready for pod in ours), wanted, sum(pod.restarts for pod in ours))
-
-
-def _route(seen: Snapshot, state: Rollout) -> Route:
-    """Return what the accepted route does; an old answer of the gateway counts as none."""
-    row = seen.route
-    stable = state.stable.hash if state.stable else ""
-    if demand.gateway(seen) is None:
-        return Route(state.weight if state.candidate else 0, stable)  # nobody has to accept anything
-    if row is None:
-        return Route(0, "")
-    if not row.is_accepted:
-        fault = Reason("RouteNotAccepted", f"{seen.name}: {row.fault}") if row.fault else None
-        return Route(None, "", fault)
-    by_hash = {name.rpartition("-")[2]: weight for name, weight in row.weights}
-    total = sum(by_hash.values()) or 1
-    candidate = state.candidate.hash if state.candidate else ""
-    stable = max(by_hash, key=lambda h: by_hash[h], default="")
-    return Route(round(100 * by_hash.get(candidate, 0) / total), stable)
+def _pods(seen: Snapshot, revision: Revision | None, wanted: int) -> Pods:
+    """Return how the pods of *revision* do; of those that are ending only that they are there."""
+    ours = [pod for pod in seen.pods if revision is not None and pod.revision == revision.hash]
+    staying = [pod for pod in ours if not pod.is_terminating]
+    return Pods(
+        ready=sum(pod.is_ready for pod in staying),
+        wanted=wanted,
+        restarts=sum(pod.restarts for pod in staying),
+        without_room=sum(pod.pending.startswith(UNSCHEDULABLE) for pod in staying),
+        live=len(ours),
+    )
 
 
 # --- build -------------------------------------------------------------------------------------------
@@ -247,11 +251,11 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
     replicas = demand.replicas(seen.service.spec)
     roles: list[tuple[Revision, str, int]] = []
     if state.stable is not None:
-        roles.append((state.stable, "stable", replicas))
-    if state.candidate is not None and state.phase is not Phase.AWAITING_APPROVAL:
-        roles.append((state.candidate, "canary", candidate_replicas(replicas, state.capacity or 1)))
+        roles.append((state.stable, "stable", stable_pods(state, replicas)))
+    if state.candidate is not None and not state.is_before_start:
+        roles.append((state.candidate, "canary", candidate_pods(state, replicas)))
     if state.previous is not None:
-        roles.append((state.previous, "previous", replicas))
+        roles.append((state.previous, "previous", previous_pods(state, replicas)))
     out: list[Manifest] = []
     for revision, role, count in roles:
         record = kept.get(revision.hash)
@@ -268,7 +272,7 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
         own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
-    return (*_unique(out), *_routes(seen, state))
+    return (*_unique(out), *routes.wanted(seen, state))
 
 
 def _unique(objects: list[Manifest]) -> list[Manifest]:
@@ -276,41 +280,21 @@ def _unique(objects: list[Manifest]) -> list[Manifest]:
     return list({(o["kind"], o["metadata"]["name"]): o for o in objects}.values())
 
 
-def _routes(seen: Snapshot, state: Rollout) -> tuple[Manifest, ...]:
-    gateway = demand.gateway(seen)
-    if gateway is None:
-        return ()
-    candidate = _pods(seen, state.candidate.hash if state.candidate else "", 0)
-    shares = weights(state, candidate_ready=candidate.ready)
-    if not shares:
-        return ()
-    owner = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
-    traffic = seen.service.spec.traffic
-    path = traffic.path if traffic and traffic.path else "/"
-    hostnames = demand.hostnames(seen, gateway)
-    return (manifests.route(owner, gateway, hostnames=hostnames, path=path, weights=shares),)
-
-
 def _leftovers(seen: Snapshot, state: Rollout) -> tuple[Ref, ...]:
     """Return children of revisions that nobody needs: no role, and no accepted route names them.
 
     While the gateway has not answered for the last write, an older one may still send to any of them.
     """
-    candidate = None if state.phase is Phase.AWAITING_APPROVAL else state.candidate
+    candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
-    if demand.gateway(seen) is None:
-        stale = (Ref(ROUTE_API, "HTTPRoute", seen.namespace, seen.name),) if seen.route else ()
-        return (*stale, *_unneeded(seen, needed))
-    if seen.route is None:
-        return _unneeded(seen, needed)
-    if not seen.route.is_accepted:
-        return ()
-    return _unneeded(seen, needed | {name.rpartition("-")[2] for name, _ in seen.route.weights})
+    named = routes.named(seen)
+    stale = (*routes.stale(seen, state),)
+    return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 
 def _unneeded(seen: Snapshot, needed: set[str]) -> tuple[Ref, ...]:
     return tuple(
         Ref(child.api_version, child.kind, seen.namespace, child.name, child.uid)
         for child in seen.children
-        if child.revision not in needed
+        if child.revision not in needed and child.kind != "HTTPRoute"
     )

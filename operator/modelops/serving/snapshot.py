@@ -62,11 +62,24 @@ class RouteRow:
     """The service's HTTPRoute as the server and our parent Gateway see it."""
 
     weights: tuple[tuple[str, int], ...] = ()
-    """(name of a revision's Service, weight)."""
+    """(name of a revision's Service, weight), of the rule for all requests."""
+    mirror: tuple[str, int] | None = None
+    """Service that gets copies, and of how many percent of the requests."""
+    matched: str = ""
+    """Service that gets the requests which a policy matches; empty: there is no such rule."""
     is_accepted: bool = False
     """Whether our parent says Accepted and ResolvedRefs for this generation."""
     fault: str = ""
     """What our parent says is wrong; empty: nothing, or not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApexRow:
+    """The Service that carries the name of the service, where no gateway splits."""
+
+    uid: str
+    revision: str
+    """Revision whose pods get all requests; empty: the pods of all revisions share them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,9 @@ class Snapshot:
     pods: tuple[PodRow, ...] = ()
     children: tuple[ChildRow, ...] = ()
     route: RouteRow | None = None
+    apex: ApexRow | None = None
+    features: frozenset[str] | None = None
+    """What the GatewayClass lists as supported; None: it lists nothing, or was not read."""
     measured: Measured = Measured()
     refused: Reason | None = None
     """What the server said no to when the last plan was carried out."""

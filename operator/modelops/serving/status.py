@@ -7,9 +7,9 @@ from typing import Any
 from modelops.analysis.verdict import Verdict
 from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
-from modelops.rollouts.machine import NO_POLICY
+from modelops.rollouts.rules import NO_POLICY, rules
 from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
-from modelops.serving import demand, lastwords, manifests, revisions
+from modelops.serving import demand, eras, lastwords, manifests, revisions, routes
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot
 
@@ -55,7 +55,7 @@ def build(
     memory = rollout.to_status(state)
     status: dict[str, Any] = {role: memory.pop(role) for role in ROLES if role in memory}
     memory["step"] |= _step(seen, state)
-    memory["traffic"]["routeAccepted"] = bool(seen.route and seen.route.is_accepted)
+    memory["traffic"] |= _traffic(seen, state)
     memory |= _window(seen, state)
     memory |= _evidence(seen, state, verdict)
     claims = _claims(seen, state, wanted, fitted, doubt, now)
@@ -77,13 +77,28 @@ def _step(seen: Snapshot, state: Rollout) -> dict[str, Any]:
     if seen.policy is None:
         before = _before(seen, state).get("step", {})
         return {key: before[key] for key in ("of", "weight") if key in before}
-    steps = seen.policy.steps
-    is_at_step = state.candidate is not None and state.step < len(steps)
-    return {"of": len(steps), **({"weight": steps[state.step]} if is_at_step else {})}
+    steps = rules(seen.policy).steps
+    is_at_step = state.candidate is not None and 0 <= state.step < len(steps)
+    return {"of": len(steps), **({"weight": steps[state.step].weight} if is_at_step else {})}
+
+
+def _traffic(seen: Snapshot, state: Rollout) -> dict[str, Any]:
+    """Return the shares beside the wanted one: whether it is accepted, counted, and as pods make it."""
+    out: dict[str, Any] = {"routeAccepted": bool(seen.route and seen.route.is_accepted)}
+    effective = routes.effective_percent(seen, state)
+    if effective is not None:
+        out["effective"] = effective
+    counted = routes.counted(seen, state)
+    if counted is not None:
+        out["measured"] = counted.percent
+    return out
 
 
 def _window(seen: Snapshot, state: Rollout) -> dict[str, Any]:
-    """Return how long a window of the judge is: measuring asks here."""
+    """Return how long a window of the judge is: measuring asks here.  It is that of the run's start."""
+    settings = eras.in_force(state)
+    if settings is not None:
+        return {"windowSeconds": int(settings.window.total_seconds())}
     if seen.policy is not None:
         return {"windowSeconds": int(seen.policy.window.total_seconds())}
     before = _before(seen, state)
@@ -255,7 +270,7 @@ def _placed(seen: Snapshot, wanted: Revision | Reason, fitted: Fitted | None) ->
 def _routed(seen: Snapshot, state: Rollout) -> Claim:
     gateway = demand.gateway(seen)
     if gateway is None:
-        message = f"{seen.name}: no gateway is set; requests reach it by the Services of its revisions"
+        message = f"{seen.name}: no gateway splits; requests reach it by the Service of its name"
         return Claim("RouteAccepted", None, "NoGateway", message)
     if state.stable is None:
         return Claim(
@@ -284,6 +299,14 @@ def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason) -> Claim
         return Claim("RolloutHealthy", None, seen.policy_fault.code, seen.policy_fault.message)
     if state.phase in (Phase.PAUSED, Phase.AWAITING_APPROVAL):
         return Claim("RolloutHealthy", None, _word(state.reason), message)
+    if state.reason == "RegressionHeld":
+        return Claim("RolloutHealthy", False, state.reason, message)
+    if seen.policy is not None and seen.policy.is_suspended and state.phase in MOVING:
+        text = f"{seen.name}: its rollout policy is suspended; weight stays at {state.weight} %"
+        return Claim("RolloutHealthy", None, "Suspended", text)
+    counted = routes.counted(seen, state)
+    if counted is not None and counted.is_wrong:
+        return Claim("RolloutHealthy", None, "TrafficSplitMismatch", counted.message)
     away = seen.measured.away_since
     if away is not None and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         text = (
