@@ -90,9 +90,12 @@ CELLS = (
     Cell("N3", "equal, both fail 5 % for 5 minutes", EQUAL, USUAL, _while(6, 10, Window(incident=0.05))),
     Cell("N4", "equal, load peak of 5 minutes", EQUAL, USUAL, _peaking()),
     Cell(
-        "N5", "canary alone has one minute of TTFT x4 and 20 % errors", SPELL, USUAL,
+        "N5",
+        "canary alone has one minute of TTFT x4 and 20 % errors",
+        SPELL,
+        USUAL,
         _while(7, 7, Window(ttft=4.0, errors=0.2)),
-    ),  # fmt: skip
+    ),
     Cell("N6", "equal, Prometheus away for 3 minutes", EQUAL, USUAL, _while(6, 8, Window(is_away=True))),
     Cell("N7", "equal, pods differ by 12 %", EQUAL, UNEVEN, _always()),
     Cell("N8", "canary TTFT x0.8", EQUAL, USUAL, _always(ttft=0.8)),

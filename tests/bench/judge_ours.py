@@ -77,9 +77,7 @@ class Ours:
 def frozen(history: list[Role], run: int) -> Frozen:
     """Return what the product freezes from the history of one run."""
     names = [f"pod-{pod}" for pod in range(PODS)]
-    pods = [
-        {name: _window(row, run, pod) for pod, name in enumerate(names)} for row in history
-    ]
+    pods = [{name: _window(row, run, pod) for pod, name in enumerate(names)} for row in history]
     return freeze(History.of(pods, BOUNDS))
 
 

@@ -7,7 +7,7 @@ latency to load.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ def canary_pods(weights: Ints) -> Ints:
     return np.array([candidate_replicas(PODS, int(w)) if w else 0 for w in weights], dtype=np.int64)
 
 
-def draw(
+def draw_stable(
     chance: np.random.Generator,
     traffic: Traffic,
     weather: Weather,
@@ -127,28 +127,41 @@ def draw(
     t: int,
     weights: Ints,
     runs: Ints,
-) -> tuple[Role, Role]:
-    """Return what stable and the canary did in the window at index *t*, history included in the count.
+) -> Role:
+    """Return what stable did in the window at index *t*, which counts from the history's first.
 
     *runs* are indices into the weather, *weights* the percent that each of them sends to the canary.
     """
-    counts = canary_pods(weights)
-    share = weights / 100
     calls = traffic.rate * WINDOW_SECONDS * window.arrivals
-    usual = traffic.rate * WINDOW_SECONDS / PODS
-    stable_mean = calls * (1 - share) / PODS
-    canary_mean = calls * share / np.maximum(1, counts)
-    stable = _role(
-        chance, traffic, weather, window, t, runs, slice(0, PODS),
-        np.repeat(stable_mean[:, None], PODS, axis=1), stable_mean / usual, is_canary=False,
-    )  # fmt: skip
+    mean = calls * (1 - weights / 100) / PODS
+    busy = mean / (traffic.rate * WINDOW_SECONDS / PODS)
+    means = np.repeat(mean[:, None], PODS, axis=1)
+    return _role(chance, traffic, weather, _as_stable(window), t, runs, slice(0, PODS), means, busy)
+
+
+def draw_canary(
+    chance: np.random.Generator,
+    traffic: Traffic,
+    weather: Weather,
+    window: Window,
+    t: int,
+    weights: Ints,
+    runs: Ints,
+) -> Role:
+    """Return what the canary did in the window at index *t*, as ``draw_stable`` does."""
+    counts = canary_pods(weights)
+    calls = traffic.rate * WINDOW_SECONDS * window.arrivals
+    mean = calls * (weights / 100) / np.maximum(1, counts)
+    busy = mean / (traffic.rate * WINDOW_SECONDS / PODS)
     most = max(1, int(counts.max(initial=0)))
     has_pod = np.arange(most)[None, :] < counts[:, None]
-    canary = _role(
-        chance, traffic, weather, window, t, runs, slice(PODS, PODS + most),
-        np.where(has_pod, canary_mean[:, None], 0.0), canary_mean / usual, is_canary=True,
-    )  # fmt: skip
-    return stable, canary
+    means = np.where(has_pod, mean[:, None], 0.0)
+    return _role(chance, traffic, weather, window, t, runs, slice(PODS, PODS + most), means, busy)
+
+
+def _as_stable(window: Window) -> Window:
+    """Return *window* as stable has it: without what is the canary's own."""
+    return replace(window, ttft=QUIET.ttft, tpot=QUIET.tpot, errors=QUIET.errors, tail=QUIET.tail)
 
 
 def _role(
@@ -161,23 +174,20 @@ def _role(
     pods: slice,
     means: Floats,
     busy: Floats,
-    *,
-    is_canary: bool,
 ) -> Role:
-    own = window if is_canary else QUIET
     requests = chance.poisson(means)
     shared = weather.load[runs, t][:, None] + math.log(window.slowness)
     pod = weather.pods[runs, pods]
     jitter = weather.jitter[runs, t, pods]
     queueing, batching = _coupling(busy) if traffic.is_coupled else (np.zeros_like(busy), np.zeros_like(busy))
-    ttft = math.log(TTFT_MEDIAN * own.ttft) + shared + pod + jitter + queueing[:, None]
-    tpot = math.log(TPOT_MEDIAN * own.tpot) + 0.5 * shared + pod + 0.5 * jitter + batching[:, None]
+    ttft = math.log(TTFT_MEDIAN * window.ttft) + shared + pod + jitter + queueing[:, None]
+    tpot = math.log(TPOT_MEDIAN * window.tpot) + 0.5 * shared + pod + 0.5 * jitter + batching[:, None]
     mood = 0.5 * weather.mood[runs, t][:, None] + weather.error_jitter[runs, t, pods]
-    bad = np.clip(max(own.errors, window.incident) * np.exp(mood), 0, 0.99)
+    bad = np.clip(max(window.errors, window.incident) * np.exp(mood), 0, 0.99)
     return Role(
         requests,
         chance.binomial(requests, bad),
-        _buckets(chance, requests, ttft, TTFT_SIGMA, TTFT_BOUNDS, own.tail),
+        _buckets(chance, requests, ttft, TTFT_SIGMA, TTFT_BOUNDS, window.tail),
         _buckets(chance, requests, tpot, TPOT_SIGMA, TPOT_BOUNDS, 0.0),
     )
 
