@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import e2e.cluster
-from e2e.cluster.progress import CommandFailed
+from e2e.cluster.progress import CommandFailed, hush
 from e2e.quickstart.platform import AUTHOR, NAMESPACE, SYSTEM, Platform
 from e2e.quickstart.story import HOST, Story
 
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--provider", default="auto", choices=e2e.cluster.PROVIDERS)
     args = parser.parse_args(argv)
     cluster = e2e.cluster.open(NAME, args.provider)
+    hush()
     if args.what == "down":
         with step("Remove the demo cluster and all that it left"):
             cluster.down()

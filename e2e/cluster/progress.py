@@ -14,6 +14,7 @@ LAST_WORDS = 25
 
 _BEGAN = time.monotonic()
 _finished: list[tuple[str, str, float]] = []
+_hushed = threading.Event()
 
 
 class CommandFailed(Exception):
@@ -29,9 +30,15 @@ class Stage:
     doing: str = ""
 
 
+def hush() -> None:
+    """Print from now on only what still runs after half a minute: the caller tells the stages itself."""
+    _hushed.set()
+
+
 def say(text: str) -> None:
     """Print one line with the seconds since this program began."""
-    print(f"[{time.monotonic() - _BEGAN:6.1f} s] {text}", flush=True)
+    if not _hushed.is_set():
+        print(f"[{time.monotonic() - _BEGAN:6.1f} s] {text}", flush=True)
 
 
 @contextmanager
@@ -55,7 +62,11 @@ def stage(name: str) -> Iterator[Stage]:
 def _beat(step: Stage, began: float, over: threading.Event) -> None:
     while not over.wait(BEAT_SECONDS):
         doing = f": {step.doing}" if step.doing else ""
-        say(f"{step.name} ... working for {time.monotonic() - began:.0f} s{doing}")
+        told = f"{step.name} ... working for {time.monotonic() - began:.0f} s{doing}"
+        if _hushed.is_set():
+            print(f"\n    {told} ...", end="", flush=True)  # inside a line that the caller has begun
+        else:
+            say(told)
 
 
 def finished() -> tuple[tuple[str, str, float], ...]:

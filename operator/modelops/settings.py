@@ -146,6 +146,8 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     images: Images
     image_pull_policy: str | None = Field(None, pattern=r"^(Always|IfNotPresent|Never)$")
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets, by name, that pull images in the namespaces where models are registered and served."""
     sources: Sources = Sources()
     environments: Mapping[str, Environment] = Field(default_factory=dict)
     delivery: Delivery = Delivery()

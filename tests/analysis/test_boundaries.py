@@ -6,6 +6,7 @@ import random
 import pytest
 
 from modelops.analysis.boundaries import (
+    QUANTILES,
     Curve,
     Pick,
     choose,
@@ -49,30 +50,30 @@ def test_few_pods_are_given_slack(canary, stable, wanted):
         pytest.param(
             F,
             (
-                Pick(2, 1, is_tail=False),
-                Pick(3, 1, is_tail=False),
-                Pick(5, 1, is_tail=True),
+                Pick(2, (0.75,), is_tail=False),
+                Pick(3, (0.90,), is_tail=False),
+                Pick(5, (0.99,), is_tail=True),
             ),
             id="one boundary for each quantile",
         ),
         pytest.param(
             (0, 500, 990, 1000),
-            (Pick(1, 2, is_tail=False), Pick(2, 1, is_tail=True)),
+            (Pick(1, (0.75, 0.90), is_tail=False), Pick(2, (0.99,), is_tail=True)),
             id="picks add up",
         ),
         pytest.param(
             (0, 500, 500, 900, 1000),
-            (Pick(1, 1, is_tail=False), Pick(3, 2, is_tail=False)),
+            (Pick(1, (0.75,), is_tail=False), Pick(3, (0.90, 0.99), is_tail=False)),
             id="lower bound on ties",
         ),
         pytest.param(
             (100, 990, 1000),
-            (Pick(0, 1, is_tail=False), Pick(1, 2, is_tail=True)),
+            (Pick(0, (0.75,), is_tail=False), Pick(1, (0.90, 0.99), is_tail=True)),
             id="a tail alone is joined by a boundary that can certify",
         ),
         pytest.param(
             (100, 1000),
-            (Pick(0, 3, is_tail=False),),
+            (Pick(0, QUANTILES, is_tail=False),),
             id="no candidate: the only one takes all",
         ),
         pytest.param((0, 0, 1000, 1000), (), id="all in one bucket: no resolution"),
@@ -84,12 +85,12 @@ def test_boundaries_lie_at_the_quantiles(pooled, wanted):
     assert choose(pooled) == wanted
 
 
-def test_thirds_always_add_up():
+def test_each_quantile_is_picked_once():
     chance = random.Random(11)
     for _ in range(300):
         pooled = [*sorted(chance.randrange(0, 500) for _ in range(7)), 500]
         picks = choose(pooled)
-        assert sum(pick.thirds for pick in picks) == (3 if picks else 0)
+        assert sorted(q for pick in picks for q in pick.quantiles) == (list(QUANTILES) if picks else [])
 
 
 def _pod(chance, shift, n=4000):

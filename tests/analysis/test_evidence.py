@@ -9,6 +9,7 @@ from modelops.analysis.evidence import (
     Counts,
     certificate_terms,
     floor_terms,
+    hedged,
     log_e,
     mixture,
     projection,
@@ -166,7 +167,8 @@ def test_the_mean_is_at_most_one_for_every_canary_that_is_unacceptable():
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])
-def test_mixtures_keep_the_law_also_when_tempered(eta):
+@pytest.mark.parametrize("hedge", [0.0, 0.05, 0.5])
+def test_mixtures_keep_the_law_also_when_tempered_and_hedged(eta, hedge):
     chance = random.Random(503)
     for _ in range(8):
         n_c, n_s, guess, ratio = (
@@ -181,10 +183,17 @@ def test_mixtures_keep_the_law_also_when_tempered(eta):
             return mixture([eta * term for term in regression_terms(counts, guess, 1.3)])
 
         def clears(counts, guess=guess):
-            return mixture([eta * term for term in certificate_terms(counts, guess, 1.3)])
+            return mixture([hedged(eta * term, hedge) for term in certificate_terms(counts, guess, 1.3)])
 
         assert _mean(n_c, n_s, min(1.0, ratio * p_s), p_s, accuses) <= 1 + 1e-9
         assert _mean(n_c, n_s, min(1.0, ratio * p_s), p_s, clears) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("term", [-1e4, -60.0, -1.0, 0.0, 1.0, 700.0])
+def test_a_hedge_bounds_what_one_window_can_cost(term):
+    assert hedged(term, 0.0) == term
+    assert math.log(0.05) <= hedged(term, 0.05) <= max(1e-9, term)
+    assert hedged(term, 0.05) >= term + math.log(0.95)
 
 
 @pytest.mark.parametrize("trials", [1, 17, 300])

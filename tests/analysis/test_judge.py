@@ -22,6 +22,9 @@ BOUNDS = {"ttft": (0.1, 0.25, 0.5, 1.0, math.inf)}
 SETTINGS = Settings(metrics=(Metric("errors"), Metric("ttft")))
 FAST = (0.05, 0.6, 0.85, 0.99, 1.0)
 SLOW = (0.01, 0.2, 0.45, 0.8, 1.0)
+QUICK = (0.75, 0.996, 0.999, 1.0, 1.0)
+"""What stable answers once half its load is gone: hardly a request is where FAST was cut."""
+LESS_QUICK = (0.45, 0.97, 0.99, 1.0, 1.0)
 
 
 def _role(requests, errors=0, shape=FAST, pods=4):
@@ -329,6 +332,40 @@ def test_a_summary_keeps_a_history_that_grew_in_the_run():
     gone = [_gap(i) for i in range(4)]
     found = _judge([*gone, *EQUAL[4:]], frozen=short, carry=carry)
     assert found.metrics[1].n_stable == 200 * 9
+
+
+RELIEVED = [_window(i, _role(200, 0, QUICK), _role(200, 0, QUICK)) for i in range(14)]
+
+
+def test_boundaries_follow_stable_when_load_is_taken_off_it():
+    before, last = _judge(EQUAL[:1]), _judge(RELIEVED)
+    assert [row.label for row in before.metrics[1:]] == ["ttft over 0.25s", "ttft over 0.5s", "ttft over 1s"]
+    assert last.metrics[1].label == "ttft over 0.25s, then 0.1s"
+    assert (last.name, last.reason) == ("Promote", "CertificateComplete")
+
+
+def test_a_canary_that_is_slower_than_the_relieved_stable_is_still_found():
+    slower = [_window(i, _role(200, 0, LESS_QUICK), _role(200, 0, QUICK)) for i in range(14)]
+    assert _judge(slower).name == "Rollback"
+    assert all(_judge(slower[:end]).name != "Promote" for end in range(14))
+
+
+def test_boundaries_do_not_follow_the_canary():
+    fast_canary = [_window(i, _role(200, 0, QUICK)) for i in range(10)]
+    assert all(not row.earlier for row in _judge(fast_canary).metrics)
+
+
+def test_boundaries_do_not_move_on_too_few_requests():
+    trickle = [_window(i, _role(4, 0, QUICK), _role(4, 0, QUICK)) for i in range(40)]
+    assert all(not row.earlier for row in _judge(trickle).metrics)
+
+
+def test_a_summary_keeps_boundaries_that_moved():
+    carry = stored(_judge(RELIEVED[:8]).carry)
+    gone = [_gap(i) for i in range(8)]
+    whole, found = _judge(RELIEVED), _judge([*gone, *RELIEVED[8:]], carry=carry)
+    assert [row.label for row in found.metrics] == [row.label for row in whole.metrics]
+    assert found.certificate == pytest.approx(whole.certificate)
 
 
 roles = st.tuples(st.integers(0, 300), st.floats(0, 0.3), st.sampled_from([FAST, SLOW])).map(

@@ -194,6 +194,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
             "image.repository=registry.example.com/modelops",
             f"image.digest={digest}",
             "image.pullPolicy=Always",
+            'imagePullSecrets=[{"name":"registry"},{"name":"mirror"}]',
             "delivery.enabled=false",
             "delivery.store=/srv/models",
             "gate.stamping=false",
@@ -219,6 +220,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
                 "engineCommands": {"LlamaCpp": ["/usr/bin/llama-server"]},
             },
             "imagePullPolicy": "Always",
+            "imagePullSecrets": ["registry", "mirror"],
             "sources": {"allowedHosts": ["hub.example.com"]},
             "environments": {
                 "prod": {

@@ -111,7 +111,7 @@ def test_no_text_breaks_the_reader(message):
     read(message)
 
 
-def made(secret: str | None) -> dict:
+def made(secret: str | None, **other) -> dict:
     manifest = job(
         namespace="quickstart",
         name="chat-1",
@@ -121,6 +121,7 @@ def made(secret: str | None) -> dict:
         secret=secret,
         image="registry.example.com/modelops:1",
         pull_policy="IfNotPresent",
+        **other,
     )
     return manifest["spec"]["template"]["spec"]
 
@@ -130,6 +131,13 @@ def test_the_job_is_restricted_and_has_no_api_token(secret):
     pod = made(secret)
     assert refusals(pod) == []
     assert pod["automountServiceAccountToken"] is False
+
+
+def test_the_job_may_reach_what_the_administrator_listed_and_pull_its_image():
+    pod = made(None, allowed_hosts=("hub.b", "hub.a"), pull_secrets=("registry",))
+    assert {"name": "MODELOPS_ALLOWED_HOSTS", "value": "hub.a,hub.b"} in pod["containers"][0]["env"]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert "imagePullSecrets" not in made(None)
 
 
 def test_the_token_is_a_file_that_only_its_key_is_read_of():

@@ -104,6 +104,9 @@ images:
   engineCommands: {{ toJson . }}
   {{- end }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: [{{ range $i, $one := . }}{{ if $i }}, {{ end }}{{ $one.name | quote }}{{ end }}]
+{{- end }}
 {{- with .Values.sources.allowedHosts }}
 sources: {{ dict "allowedHosts" . | toJson }}
 {{- end }}

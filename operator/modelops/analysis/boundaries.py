@@ -17,13 +17,13 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A chosen bucket boundary: its index, and how many thirds of the metric's weight it carries.
+    """A chosen bucket boundary: its index, and the quantiles it stands for, each a third of the weight.
 
     A tail boundary may roll back, but no certificate is asked of it: that would take hours.
     """
 
     index: int
-    thirds: int
+    quantiles: tuple[float, ...]
     is_tail: bool
 
 
@@ -40,11 +40,14 @@ def choose(pooled: Sequence[int]) -> tuple[Pick, ...]:
     middle = min(central, key=lambda k: (abs(exceeding[k] - 0.5), k))
     candidates = [k for k, share in enumerate(exceeding) if LOWEST_TAIL < share < HIGHEST]
     if not candidates:
-        return (Pick(middle, 3, is_tail=False),)
-    picks = [_nearest(exceeding, candidates, quantile) for quantile in QUANTILES]
-    if not any(k in central for k in picks):
-        picks[0] = middle
-    return tuple(Pick(k, picks.count(k), is_tail=exceeding[k] < TAIL) for k in sorted(set(picks)))
+        return (Pick(middle, QUANTILES, is_tail=False),)
+    picks = {quantile: _nearest(exceeding, candidates, quantile) for quantile in QUANTILES}
+    if not any(k in central for k in picks.values()):
+        picks[QUANTILES[0]] = middle
+    return tuple(
+        Pick(k, tuple(q for q in QUANTILES if picks[q] == k), is_tail=exceeding[k] < TAIL)
+        for k in sorted(set(picks.values()))
+    )
 
 
 def _nearest(exceeding: Sequence[float], candidates: Sequence[int], quantile: float) -> int:

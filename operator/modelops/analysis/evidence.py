@@ -91,6 +91,17 @@ def slo_terms(counts: Counts, slo: float) -> tuple[float, ...]:
     )
 
 
+def hedged(term: float, part: float) -> float:
+    """Return ln((1 - part) S + part) of *term* = ln S: an e-variable when S is one, and never below ln part.
+
+    *part* is 0..1; with 0 the term comes back as it is.
+    """
+    if not part:
+        return term
+    low, high = sorted((math.log1p(-part) + term, math.log(part)))
+    return high + math.log1p(math.exp(low - high))
+
+
 def mixture(sums: Sequence[float]) -> float:
     """Return the mean e-value of alternatives whose logarithms are *sums*, exponents capped."""
     return math.fsum(math.exp(min(EXPONENT_CAP, term)) for term in sums) / len(sums)

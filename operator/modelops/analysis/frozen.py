@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelops.analysis.boundaries import (
+    ALMOST_ALL,
     DEFAULT_DISPERSION,
     DEFAULT_SPREAD,
+    TAIL,
     Pick,
     choose,
     dispersion,
@@ -20,6 +22,9 @@ NEEDED = 200
 """Observations below which a histogram has no shape yet."""
 HISTORY_WINDOWS = 60
 RECENT_WINDOWS = 10
+MOVED_WINDOWS = 5
+"""Windows of the run that new boundaries are drawn from: as many as the guess of a share remembers."""
+MOVES_KEPT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +58,29 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """One cut of a histogram, requests above it being bad; thirds of the metric's weight."""
+    """One cut of a histogram, requests above it being bad.
+
+    ``quantiles`` are those of stable that it stands for, each a third of the metric's weight.
+    ``before`` are the indices where this cut was earlier in the run, oldest first.
+    """
 
     index: int
-    thirds: int
+    quantiles: tuple[float, ...]
     is_tail: bool
     share: Share
+    before: tuple[int, ...] = ()
+
+    def is_left_behind(self, share: float) -> bool:
+        """Tell whether stable's *share* above the cut has become too small or too large to compare by."""
+        return not self.is_tail and not TAIL <= share <= ALMOST_ALL
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """The frozen shape of one histogram.
+    """The shape of one histogram, and where it is cut.
 
-    With fewer than 200 observations it is pending: it has no boundaries, ``recent`` holds the
-    cumulative counts of the last windows, and windows of the run are added before they may give evidence.
+    With fewer than 200 observations it is pending: it has no boundaries, and windows of the run are
+    added before they may give evidence.  ``recent`` are stable's cumulative counts in its last windows.
     """
 
     bounds: Bounds
@@ -82,11 +96,35 @@ class Latency:
         return self.pooled[-1] < NEEDED
 
     def extended(self, row: Sequence[int]) -> "Latency":
-        """Return the shape with one window of stable more; boundaries once there is enough."""
+        """Return a pending shape with one window of stable more; boundaries once there is enough."""
         pooled = tuple(a + b for a, b in zip(self.pooled, row, strict=True))
-        recent = (*self.recent, tuple(row))[-RECENT_WINDOWS:]
-        grown = replace(self, pooled=pooled, recent=recent)
+        grown = replace(self.seen(row), pooled=pooled)
         return grown if grown.is_pending else _cut(grown, ())
+
+    def seen(self, row: Sequence[int]) -> "Latency":
+        """Return the same shape, which remembers one window of stable more."""
+        return replace(self, recent=(*self.recent, tuple(row))[-RECENT_WINDOWS:])
+
+    def forgotten(self) -> "Latency":
+        """Return the same shape without stable's last windows, which were of another load."""
+        return replace(self, recent=())
+
+    def moved(self) -> "Latency":
+        """Return the shape of stable's last windows, each cut moved to where its quantile is now.
+
+        The same shape while these are fewer than 200 observations or all in one bucket.  Only stable's
+        own past is looked at, so evidence that goes on over the move stays valid: which cut the next
+        window is judged by is known before it begins.
+        """
+        for windows in range(MOVED_WINDOWS, RECENT_WINDOWS + 1):
+            pooled = _add(self.recent[-windows:], len(self.bounds))
+            if pooled[-1] >= NEEDED:
+                break
+        picks = {quantile: pick for pick in choose(pooled) for quantile in pick.quantiles}
+        if pooled[-1] < NEEDED or not picks:
+            return self
+        boundaries = tuple(_moved(cut, picks[cut.quantiles[0]], self.recent) for cut in self.boundaries)
+        return replace(self, pooled=pooled, boundaries=boundaries)
 
     def to_status(self) -> dict[str, Any]:
         """Return plain data; bounds as Prometheus writes them."""
@@ -98,8 +136,9 @@ class Latency:
             "boundaries": [
                 {
                     "index": cut.index,
-                    "thirds": cut.thirds,
+                    "quantiles": list(cut.quantiles),
                     "tail": cut.is_tail,
+                    "before": list(cut.before),
                     **_share_to(cut.share),
                 }
                 for cut in self.boundaries
@@ -115,7 +154,13 @@ class Latency:
             tuple(status["pooled"]),
             float(status["spread"]),
             tuple(
-                Boundary(cut["index"], cut["thirds"], cut["tail"], _share_from(cut))
+                Boundary(
+                    cut["index"],
+                    tuple(cut["quantiles"]),
+                    cut["tail"],
+                    _share_from(cut),
+                    tuple(cut["before"]),
+                )
                 for cut in status["boundaries"]
             ),
             tuple(tuple(row) for row in status.get("recent", ())),
@@ -214,15 +259,25 @@ def _freeze(metric: str, history: History, spread: float | None, phi: float | No
 def _cut(shape: Latency, cells: Sequence[Sequence[Sequence[int]]]) -> Latency:
     """Choose the boundaries; *cells* are the pods' cumulative counts by window, empty if unknown."""
     boundaries = tuple(_boundary(pick, shape, cells) for pick in choose(shape.pooled))
-    return replace(shape, boundaries=boundaries, recent=())
+    return replace(shape, boundaries=boundaries)
 
 
 def _boundary(pick: Pick, shape: Latency, cells: Sequence[Sequence[Sequence[int]]]) -> Boundary:
-    k = pick.index
-    at_k = [[(row[-1] - row[k], row[-1]) for row in window] for window in cells]
+    at_k = [_above(window, pick.index) for window in cells]
     phi = _measured(at_k) if at_k else shape.dispersion
-    recent = [(row[-1] - row[k], row[-1]) for row in shape.recent]
-    return Boundary(k, pick.thirds, pick.is_tail, _share(recent, phi))
+    return Boundary(pick.index, pick.quantiles, pick.is_tail, _share(_above(shape.recent, pick.index), phi))
+
+
+def _moved(cut: Boundary, pick: Pick, recent: Sequence[Sequence[int]]) -> Boundary:
+    if pick.index == cut.index:
+        return replace(cut, is_tail=pick.is_tail)
+    share = _share(_above(recent[-MOVED_WINDOWS:], pick.index), cut.share.dispersion)
+    return Boundary(pick.index, cut.quantiles, pick.is_tail, share, (*cut.before, cut.index)[-MOVES_KEPT:])
+
+
+def _above(rows: Iterable[Sequence[int]], k: int) -> list[tuple[int, int]]:
+    """Return (over the boundary *k*, all) of each row of cumulative counts."""
+    return [(row[-1] - row[k], row[-1]) for row in rows]
 
 
 def _measured(cells: Sequence[Sequence[tuple[int, int]]]) -> float:

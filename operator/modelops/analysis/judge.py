@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelops.analysis.boundaries import QUANTILES
 from modelops.analysis.frozen import Boundary, Frozen
 from modelops.analysis.ledger import COMPARABLE_LOAD, Account, Era, Last, Ledger, Span
-from modelops.analysis.samples import Window
+from modelops.analysis.samples import Bounds, Window
 from modelops.analysis.settings import ERRORS, Metric, Mode, Settings
 from modelops.analysis.verdict import (
     CERTAIN,
@@ -148,8 +149,8 @@ def _rows(metric: Metric, weight: float, ledger: Ledger) -> list[tuple[MetricVer
     return [
         _latency(
             metric.name,
-            shape.bounds[cut.index],
-            weight * cut.thirds / 3,
+            shape.bounds,
+            weight * len(cut.quantiles) / len(QUANTILES),
             cut,
             account,
             ledger,
@@ -176,7 +177,7 @@ def _errors(ledger: Ledger, weight: float) -> tuple[MetricVerdict, bool]:
 
 def _latency(
     name: str,
-    bound: float,
+    bounds: Bounds,
     weight: float,
     cut: Boundary,
     account: Account,
@@ -184,13 +185,14 @@ def _latency(
 ) -> tuple[MetricVerdict, bool]:
     row = _row(
         name,
-        bound,
+        bounds[cut.index],
         weight,
         account,
         regression=account.regression.evidence(),
         robust=account.regression.robust(),
         certificate=None if cut.is_tail else account.certificate.evidence(),
         promote_at=None if cut.is_tail else ledger.settings.promote_at,
+        earlier=tuple(bounds[k] for k in cut.before),
     )
     return row, _within(account)
 
@@ -205,6 +207,7 @@ def _row(
     robust: float,
     certificate: float | None,
     promote_at: float | None,
+    earlier: tuple[float, ...] = (),
 ) -> MetricVerdict:
     canary_bad, canary_all, stable_bad, stable_all = account.totals
     return MetricVerdict(
@@ -219,6 +222,7 @@ def _row(
         robust=robust,
         certificate=certificate,
         promote_at=promote_at,
+        earlier=earlier,
     )
 
 

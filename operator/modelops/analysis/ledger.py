@@ -3,8 +3,9 @@
 Adding the same windows in the same order gives the same numbers, bit for bit.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -13,6 +14,7 @@ from modelops.analysis.evidence import (
     Counts,
     certificate_terms,
     floor_terms,
+    hedged,
     mixture,
     regression_terms,
     slo_terms,
@@ -24,12 +26,17 @@ from modelops.analysis.settings import ERRORS, Settings
 FORGET = 0.8
 LOWEST_GUESS, HIGHEST_GUESS = 1e-4, 0.97
 GAP_TO_UNACCEPTABLE = 0.10
+SURPRISE = 4.0
+"""Standard deviations that stable's share may be off the guess before the guess starts anew."""
+HEDGE = 0.05
+"""The part of each window's stake that a certificate of latency keeps back: a guess that a sudden
+change of load made wrong costs at most ln 20 then, not the whole certificate."""
 COMPARABLE_LOAD = 1.5
 COMPARABLE_REQUESTS = 20
 UNHEALTHY_ERRORS = 3
 Span = tuple[float, float]
-Key = tuple[str, int | None]
-"""A share: the errors, or a metric with the index of its boundary."""
+Key = tuple[str, float | None]
+"""A share: the errors, or a metric with the first quantile that its boundary stands for."""
 
 
 class Last(Enum):
@@ -61,9 +68,9 @@ class Tally:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     carried: list[float] | None = None
 
-    def add(self, terms: Iterable[float], eta: float) -> None:
-        """Add one window, tempered by *eta*."""
-        row = tuple(eta * term for term in terms)
+    def add(self, terms: Iterable[float], eta: float, hedge: float = 0.0) -> None:
+        """Add one window, tempered by *eta*; the part *hedge* (0..1) of the stake is not bet."""
+        row = tuple(hedged(eta * term, hedge) for term in terms)
         self.sums = [a + b for a, b in zip(self.sums, row, strict=True)] if self.sums else list(row)
         if not any(_covers(kept, row) for kept in self.rows):
             self.rows = [kept for kept in self.rows if not _covers(row, kept)]
@@ -131,6 +138,19 @@ class Account:
         """Return stable's share as it is expected before a window is seen."""
         return min(max(self.bad / self.all, LOWEST_GUESS), HIGHEST_GUESS)
 
+    def is_surprised_by(self, counts: Counts) -> bool:
+        """Tell whether stable's share has changed at once, far beyond what chance does."""
+        expected, spread = counts.stable_all * self.guess, self.guess * (1 - self.guess) / self.eta
+        return abs(counts.stable_bad - expected) > SURPRISE * math.sqrt(max(1.0, counts.stable_all * spread))
+
+    def start_anew(self, counts: Counts) -> None:
+        """Guess from what stable did in one window alone."""
+        self.bad, self.all = 0.5 + counts.stable_bad, 1.0 + counts.stable_all
+
+    def moved(self, share: Share) -> "Account":
+        """Return the account at another boundary: the evidence and the totals go on, the guess is new."""
+        return replace(self, bad=share.bad, all=share.all)
+
     def compare(
         self,
         counts: Counts,
@@ -139,8 +159,9 @@ class Account:
         *,
         accuses: bool = True,
         clears: bool = True,
+        hedge: float = 0.0,
     ) -> None:
-        """Weigh one window against stable, then learn from it.
+        """Weigh one window against stable, then learn from it; *hedge* is the certificate's (0..1).
 
         Before stable has answered a single request there is no guess, so no evidence either way.
         """
@@ -156,7 +177,8 @@ class Account:
             if accuses:
                 self.regression.add(regression_terms(counts, self.guess, tolerated), self.eta)
             if clears:
-                self.certificate.add(certificate_terms(counts, self.guess, unacceptable), self.eta)
+                terms = certificate_terms(counts, self.guess, unacceptable)
+                self.certificate.add(terms, self.eta, hedge)
         self.bad = FORGET * self.bad + counts.stable_bad
         self.all = FORGET * self.all + counts.stable_all
         self.is_informed = self.is_informed or counts.stable_all > 0
@@ -291,15 +313,39 @@ class Ledger:
         good_enough = tolerated(margin.max_regression, shape.spread, canary.pods or 1, stable.pods or 1)
         too_slow = max(margin.unacceptable, good_enough + GAP_TO_UNACCEPTABLE)
         load = self.load_ratio or 1.0
+        has_changed = False
         for cut, account in self.cuts[metric]:
             k, bound, curve = cut.index, shape.bounds[cut.index], self.curves[metric]
+            counts = Counts(mine[-1] - mine[k], mine[-1], theirs[-1] - theirs[k], theirs[-1])
+            is_surprise = account.is_surprised_by(counts)
             account.compare(
-                Counts(mine[-1] - mine[k], mine[-1], theirs[-1] - theirs[k], theirs[-1]),
+                counts,
                 curve.ratio(bound, good_enough),
                 curve.ratio(bound, too_slow),
                 accuses=load <= COMPARABLE_LOAD,
                 clears=load >= 1 / COMPARABLE_LOAD,
+                hedge=HEDGE,
             )
+            if is_surprise:
+                account.start_anew(counts)
+                has_changed = True
+        self._follow(metric, (shape.forgotten() if has_changed else shape).seen(theirs))
+
+    def _follow(self, metric: str, shape: Latency) -> None:
+        """Keep what stable did, and move the cuts when it has got so fast or slow that they say nothing.
+
+        A surge, for one, takes load off stable: at half the load hardly a request crosses a boundary
+        that was drawn under all of it, and a certificate there would take hours.
+        """
+        self.latency[metric] = shape
+        if not any(cut.is_left_behind(account.guess) for cut, account in self.cuts[metric]):
+            return
+        self.latency[metric] = moved = shape.moved()
+        self.curves[metric] = Curve.of(moved.bounds, moved.pooled)
+        self.cuts[metric] = [
+            (cut, account if cut.index == old.index else account.moved(cut.share))
+            for cut, (old, account) in zip(moved.boundaries, self.cuts[metric], strict=True)
+        ]
 
     def _cut(self, metric: str) -> None:
         shape = self.latency[metric]
@@ -311,7 +357,7 @@ class Ledger:
         """Return every account by its share."""
         out: dict[Key, Account] = {(ERRORS, None): self.errors}
         for metric, pairs in self.cuts.items():
-            out.update({(metric, cut.index): account for cut, account in pairs})
+            out.update({(metric, cut.quantiles[0]): account for cut, account in pairs})
         return out
 
     def to_carry(self) -> dict[str, Any]:
@@ -329,8 +375,12 @@ class Ledger:
             },
             "accounts": [
                 # A null would be pruned by the API server on its way.
-                {"metric": metric, **({} if index is None else {"index": index}), **account.to_status()}
-                for (metric, index), account in self.accounts().items()
+                {
+                    "metric": metric,
+                    **({} if quantile is None else {"quantile": quantile}),
+                    **account.to_status(),
+                }
+                for (metric, quantile), account in self.accounts().items()
             ],
         }
 
@@ -345,10 +395,12 @@ class Ledger:
         for metric, shape in carry["grown"].items():
             self.latency[metric] = Latency.from_status(shape)
             self._cut(metric)
-        known = {(one["metric"], one.get("index")): Account.from_status(one) for one in carry["accounts"]}
+        known = {(one["metric"], one.get("quantile")): Account.from_status(one) for one in carry["accounts"]}
         self.errors = known[(ERRORS, None)]
         for metric, pairs in self.cuts.items():
-            self.cuts[metric] = [(cut, known.get((metric, cut.index), account)) for cut, account in pairs]
+            self.cuts[metric] = [
+                (cut, known.get((metric, cut.quantiles[0]), account)) for cut, account in pairs
+            ]
         self.last = Last.USED
 
 

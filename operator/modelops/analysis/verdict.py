@@ -41,7 +41,9 @@ class MetricVerdict:
 
     Shares are 0..1 and None without requests.  ``weight`` is 0 for a metric that is only reported.
     ``certificate`` and ``promote_at`` are None for a tail, of which no certificate is asked.
-    A latency metric without a boundary has no numbers at all.
+    A latency metric without a boundary has no numbers at all.  ``earlier`` are the boundaries in
+    seconds by which the first of these requests were counted, before stable got too fast or too slow
+    for them.
     """
 
     name: str
@@ -55,11 +57,20 @@ class MetricVerdict:
     robust: float
     certificate: float | None
     promote_at: float | None
+    earlier: tuple[float, ...] = ()
 
     @property
     def label(self) -> str:
-        """Return how people call it: ``ttft over 0.5s``."""
-        return self.name if self.boundary is None else f"{self.name} over {self.boundary:g}s"
+        """Return how people call it: ``ttft over 0.5s``, ``ttft over 0.5s, then 0.25s``."""
+        return self.name + self.over
+
+    @property
+    def over(self) -> str:
+        """Return what the shares are over, with a blank before it; nothing for errors."""
+        bounds = ", then ".join(
+            f"{bound:g}s" for bound in (*self.earlier, self.boundary) if bound is not None
+        )
+        return f" over {bounds}" if bounds else ""
 
     def describe(self) -> str:
         """Return both shares and both counts."""
@@ -68,12 +79,11 @@ class MetricVerdict:
 
     def to_status(self) -> dict[str, Any]:
         """Return plain data with camelCase keys."""
-        over = "" if self.boundary is None else f" over {self.boundary:g}s"
         out = {
             "name": self.name,
             "boundary": None if self.boundary is None else f"{self.boundary:g}",
-            "canary": percent(self.canary) + over,
-            "stable": percent(self.stable) + over,
+            "canary": percent(self.canary) + self.over,
+            "stable": percent(self.stable) + self.over,
             "n": {"canary": self.n_canary, "stable": self.n_stable},
             "weight": brief(self.weight),
             "regression": brief(self.regression),

@@ -75,6 +75,7 @@ class Versions:
             used_by=tuple(User("InferenceService", u.namespace, u.name) for u in users),
             image=settings.images.operator,
             pull_policy=settings.image_pull_policy or "IfNotPresent",
+            pull_secrets=settings.image_pull_secrets,
             allowed_hosts=tuple(sources.allowed_hosts),
             default_endpoint=HUB,
             refused=self._parts.observations.refused(key),

@@ -211,7 +211,11 @@ def defaults(parts: Parts) -> Defaults:
     settings = parts.settings
     gateway = settings.gateway
     return Defaults(
-        images=Images(settings.images.operator, settings.image_pull_policy or "IfNotPresent"),
+        images=Images(
+            settings.images.operator,
+            settings.image_pull_policy or "IfNotPresent",
+            settings.image_pull_secrets,
+        ),
         gateway=Gateway(gateway.name, gateway.namespace or "", gateway.section_name, gateway.domain or "")
         if gateway.name
         else None,

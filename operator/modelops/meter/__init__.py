@@ -19,10 +19,10 @@ the last answer, and the meter must outlive the engine:
 * The engine is the main container, listens on 127.0.0.1 only, has no readiness probe, and carries
   ``lifecycle.preStop.httpGet: {path: /wait-drained, port: 9400}`` with the port as a number: a named
   port is looked up in the engine container alone.
-* ``terminationGracePeriodSeconds`` is the drain timeout and 30 seconds more.
-* A liveness probe of the engine states its own short ``terminationGracePeriodSeconds``: the hook also
-  runs before a restart, and the streams of a hung engine never end.  The engine listens on loopback,
-  so the probe goes to the meter's port 8000, which passes ``/health`` through.
+* ``terminationGracePeriodSeconds`` is the drain timeout and 25 seconds more.
+* Startup and liveness probe of the engine state their own short ``terminationGracePeriodSeconds``: the
+  hook also runs before a restart, and the streams of a hung engine never end.  The engine listens on
+  loopback, so the probes go to the meter's port 8000, which passes ``/health`` through.
 
 When such a pod is deleted, kubelet calls the engine's hook and holds the meter's SIGTERM back until
 the main containers are gone.  ``/wait-drained`` answers when the grace for late endpoints is over,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +42,20 @@ def job(
     secret: str | None,
     image: str,
     pull_policy: str,
+    pull_secrets: Sequence[str] = (),
+    allowed_hosts: Sequence[str] = (),
 ) -> Manifest:
-    """Return the Job: no API token, restricted, the hub's token only as a file in its own pod."""
+    """Return the Job: no API token, restricted, the hub's token only as a file in its own pod.
+
+    *allowed_hosts* may have private addresses: a hub that an administrator listed may send on to another.
+    """
     job_name = names.resolve_job_name(name, spec_hash)
     env = [
         {"name": "MODELOPS_SOURCE", "value": canonical(dict(source)).decode()},
         {"name": "HOME", "value": "/tmp"},
     ]
+    if allowed_hosts:
+        env.append({"name": "MODELOPS_ALLOWED_HOSTS", "value": ",".join(sorted(allowed_hosts))})
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
     if secret is not None:
@@ -110,6 +117,7 @@ def job(
                     },
                     "containers": [container],
                     "volumes": volumes,
+                    **({"imagePullSecrets": [{"name": one} for one in pull_secrets]} if pull_secrets else {}),
                 },
             },
         },

@@ -71,6 +71,7 @@ class VersionSnapshot:
     used_by: tuple[User, ...] = ()
     image: str = ""
     pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     default_endpoint: str = "https://huggingface.co"
     refused: Reason | None = None

@@ -88,6 +88,8 @@ def _resolve(seen: VersionSnapshot, now: datetime) -> Resolving:
         secret=secret.name if secret else None,
         image=seen.image,
         pull_policy=seen.pull_policy,
+        pull_secrets=seen.pull_secrets,
+        allowed_hosts=seen.allowed_hosts,
     )
     row = seen.job
     if row is None:

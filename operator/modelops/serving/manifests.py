@@ -19,6 +19,9 @@ SLACK = timedelta(seconds=25)
 PAUSE = timedelta(seconds=15)
 """Between the loss of the endpoint and SIGTERM, for engines that face the callers themselves."""
 
+HUNG_SECONDS = 10
+"""Between the last failed probe of an engine and SIGKILL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -352,29 +355,50 @@ def _engine(revision: Revision) -> Manifest:
         ],
     }
     if launch.metered:
-        container["lifecycle"] = {
-            "preStop": {"httpGet": {"path": "/wait-drained", "port": METER_METRICS_PORT}}
-        }
+        container |= _behind_the_meter(launch)
     else:
         container |= _self_served(launch)
     return container
 
 
+def _behind_the_meter(launch: Launch) -> Manifest:
+    """Return what an engine on the loopback address needs: probes through the meter, and its drain."""
+    return {
+        **_probes(HTTP_PORT, launch),
+        "lifecycle": {"preStop": {"httpGet": {"path": "/wait-drained", "port": METER_METRICS_PORT}}},
+    }
+
+
 def _self_served(launch: Launch) -> Manifest:
     """Return what an engine that faces the callers itself needs: its port, probes and a pause before TERM."""
-    probe = {"port": launch.port, "path": launch.ready_path}
-    health = {"port": launch.port, "path": launch.health_path}
+    ready = {"port": launch.port, "path": launch.ready_path}
     return {
         "ports": [{"name": "http", "containerPort": launch.port, "protocol": "TCP"}],
-        "startupProbe": {
-            "httpGet": health,
-            "periodSeconds": 10,
-            "timeoutSeconds": 5,
-            "failureThreshold": max(3, -(-launch.startup_seconds // 10)),
-        },
-        "readinessProbe": {"httpGet": probe, "periodSeconds": 5, "timeoutSeconds": 5},
-        "livenessProbe": {"httpGet": health, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        **_probes(launch.port, launch),
+        "readinessProbe": {"httpGet": ready, "periodSeconds": 5, "timeoutSeconds": 5},
         "lifecycle": {"preStop": {"sleep": {"seconds": int(PAUSE.total_seconds())}}},
+    }
+
+
+def _probes(port: int, launch: Launch) -> Manifest:
+    """Return how long the engine may load, and when it hangs.
+
+    preStop runs before such a restart too, and the streams of an engine that hangs never end: without
+    a grace of its own the restart would wait for the whole drain.
+    """
+    health = {"httpGet": {"port": port, "path": launch.health_path}, "periodSeconds": 10, "timeoutSeconds": 5}
+    return {
+        "startupProbe": {
+            **health,
+            "failureThreshold": max(3, -(-launch.startup_seconds // 10)),
+            "terminationGracePeriodSeconds": HUNG_SECONDS,
+        },
+        "livenessProbe": {
+            **health,
+            "timeoutSeconds": 10,
+            "failureThreshold": 6,
+            "terminationGracePeriodSeconds": HUNG_SECONDS,
+        },
     }
 
 
