@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -46,8 +47,8 @@ SEED = 11
 CALIBRATION_SEED = 12
 CALIBRATION_RUNS = 500
 BUDGET = 0.01
-EXCEEDED = (0.01, 0.008, 0.006, 0.004, 0.002, 0.0, -0.1, -0.2, -0.3, -0.5, -1.0)
-"""Shares of runs in which a limit is exceeded; below 0: how far it lies above all that was seen."""
+EXCEEDED = (0.01, 0.005, 0.002, 0.0)
+"""Shares of runs in which a reading may exceed a metric's limit once too often."""
 STRIKES = {"Flagger": FLAGGER_STRIKES, "Argo": ARGO_FAILURES + 1}
 CHECKS = {
     "Flagger": len(FLAGGER_WEIGHTS) + FLAGGER_STRIKES - 1,
@@ -222,22 +223,20 @@ def calibrate(traffic: Traffic) -> dict[str, Limits]:
 
 
 def _tightest(block: Block, usual: Usual, tool: str) -> Limits:
-    """Try limits that are exceeded in ever fewer runs, then ever wider ones."""
-    decisive = _decisive(block, usual, tool)
+    """Try ever wider limits: what few runs exceed in as many windows as it takes, then in fewer."""
+    highest = _highest(block, usual, tool)
     limits = COMMON["cal"]
-    for exceeded in EXCEEDED:
-        most = np.quantile(decisive, 1 - max(0.0, exceeded), axis=0, method="higher") * (
-            1 - min(0.0, exceeded)
-        )
-        limits = Limits(limits.windows, *(float(limit) for limit in most))
+    for windows, exceeded in product(range(STRIKES[tool], 0, -1), EXCEEDED):
+        most = np.quantile(highest[-windows], 1 - exceeded, axis=0, method="higher")
+        limits = Limits(limits.windows, *most.tolist())
         rolled_back = sum(run.outcome == "rollback" for run in peer(block, usual, tool, TUNED, limits))
         if rolled_back <= BUDGET * block.runs:
             break
     return limits
 
 
-def _decisive(block: Block, usual: Usual, tool: str) -> Floats:
-    """Return by run and metric the reading that a limit must not be under, or the run is rolled back."""
+def _highest(block: Block, usual: Usual, tool: str) -> Floats:
+    """Return (window, run, metric): what the checks read while none fails, ascending by window."""
     rules: Peer = TOOLS[tool](block.runs)
     chance, readings = block.chance(tool), Readings(usual, COMMON["cal"].windows)
     out, nothing = [], np.zeros((block.runs, 3), dtype=bool)
@@ -254,4 +253,4 @@ def _decisive(block: Block, usual: Usual, tool: str) -> Floats:
         read = readings.read(canary.summed())
         out.append(np.where(np.isnan(read), np.inf, read))
         rules.close(nothing, is_away=False)
-    return np.sort(np.stack(out), axis=0)[-STRIKES[tool]]
+    return np.sort(np.stack(out), axis=0)
