@@ -27,17 +27,17 @@ from modelops.governance import policies
 ROOT = Path(__file__).parents[2]
 OPERATOR_NAMESPACE = "modelops-system"
 CLUSTER_ADMIN = "admin"
-AUTHOR = "ada"
+AUTHOR = "author"
 """Holds `*` on every kind of modelops.dev, in every namespace: whatever she is denied, the gate denies."""
-APPROVER = "paul"
+APPROVER = "approver"
 """May approve and revoke the model fraud in the team's namespace, and nothing else."""
-CLERK = "carl"
+CLERK = "clerk"
 """May approve fraud and create approvals, but neither revoke nor patch."""
-BOTH = "bea"
+BOTH = "both"
 """Author and approver of fraud at once."""
-OFFICER = "olga"
+OFFICER = "officer"
 """Bound to the chart's role for approvers."""
-GOVERNOR = "gus"
+GOVERNOR = "governor"
 """Author who may change governance and purge records."""
 GITOPS = "system:serviceaccount:argocd:argocd-application-controller"
 OPERATOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:modelops"
@@ -383,7 +383,7 @@ def _impersonated(w: World) -> Answer:
 APPROVING: list[Any] = [
     pytest.param(
         lambda w: w[AUTHOR].create(w.approval(AUTHOR)),
-        (DENIED, "user ada lacks verb approve on models/fraud"),
+        (DENIED, "user author lacks verb approve on models/fraud"),
         id="an author who holds every verb of the product's group may not approve",
     ),
     pytest.param(
@@ -425,12 +425,12 @@ APPROVING: list[Any] = [
     ),
     pytest.param(
         lambda w: w[CLERK].create(w.approval(CLERK, decision="Revoke")),
-        (DENIED, "user carl lacks verb revoke on models/fraud"),
+        (DENIED, "user clerk lacks verb revoke on models/fraud"),
         id="a holder of approve alone may not revoke",
     ),
     pytest.param(
         lambda w: w[APPROVER].create(w.approval(APPROVER, modelRef="risk")),
-        (DENIED, "user paul lacks verb approve on models/risk"),
+        (DENIED, "user approver lacks verb approve on models/risk"),
         id="an approver of one model may not approve another",
     ),
     pytest.param(
@@ -575,7 +575,7 @@ GOVERNANCE: list[Any] = [
         lambda w: w[AUTHOR].merge(
             w.stored(w.thing("Model", GOVERNED), AUTHOR), {"spec": {"governance": WEAK}}
         ),
-        (DENIED, "user ada lacks verb govern on models/model-"),
+        (DENIED, "user author lacks verb govern on models/model-"),
         id="an author may not weaken the governance",
     ),
     pytest.param(
@@ -660,14 +660,14 @@ IDENTITIES: list[Any] = [
         APPROVER,
         lambda w: w.approval(),
         APPROVER,
-        "set spec.approver.username to paul",
+        "set spec.approver.username to approver",
         id="an approver names nobody",
     ),
     pytest.param(
         APPROVER,
         lambda w: w.approval(OFFICER),
         APPROVER,
-        "set spec.approver.username to paul",
+        "set spec.approver.username to approver",
         id="an approver names another approver",
     ),
     pytest.param(
@@ -679,10 +679,14 @@ IDENTITIES: list[Any] = [
     ),
     pytest.param(AUTHOR, lambda w: w.version(AUTHOR), AUTHOR, "", id="an author names the own name"),
     pytest.param(
-        AUTHOR, lambda w: w.version(""), AUTHOR, "set it to ada", id="an author names nobody as the creator"
+        AUTHOR,
+        lambda w: w.version(""),
+        AUTHOR,
+        "set it to author",
+        id="an author names nobody as the creator",
     ),
     pytest.param(
-        AUTHOR, lambda w: w.version(BOTH), AUTHOR, "set it to ada", id="an author names another creator"
+        AUTHOR, lambda w: w.version(BOTH), AUTHOR, "set it to author", id="an author names another creator"
     ),
 ]
 
