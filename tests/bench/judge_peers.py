@@ -6,7 +6,7 @@ latency are multiples of the 95th percentile of stable's history.
 Source: Flagger 1.44 and Argo Rollouts 1.10 documentation; research/rollouts.md 8.2 and 10.1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -153,7 +153,7 @@ class Argo:
         return np.where(aborts, ROLLBACK, PROMOTE if ends else CONTINUE)
 
 
-TOOLS = {"Flagger": Flagger, "Argo": Argo}
+TOOLS: dict[str, Callable[[int], Peer]] = {"Flagger": Flagger, "Argo": Argo}
 
 
 def fails(readings: Floats, limits: Limits) -> np.ndarray:

@@ -20,7 +20,6 @@ from tests.bench.judge_peers import (
     PROMOTE,
     TOOLS,
     Limits,
-    Peer,
     Readings,
     Usual,
     fails,
@@ -186,7 +185,7 @@ def ours(block: Block) -> list[Run]:
 
 def peer(block: Block, usual: Usual, tool: str, setting: str, limits: Limits) -> list[Run]:
     """Lead the runs of a block with a peer's rules."""
-    rules: Peer = TOOLS[tool](block.runs)
+    rules = TOOLS[tool](block.runs)
     chance, log, readings = (
         block.chance(f"{tool} {setting}"),
         _Log.of(block.runs),
@@ -237,7 +236,7 @@ def _tightest(block: Block, usual: Usual, tool: str) -> Limits:
 
 def _highest(block: Block, usual: Usual, tool: str) -> Floats:
     """Return (window, run, metric): what the checks read while none fails, ascending by window."""
-    rules: Peer = TOOLS[tool](block.runs)
+    rules = TOOLS[tool](block.runs)
     chance, readings = block.chance(tool), Readings(usual, COMMON["cal"].windows)
     out, nothing = [], np.zeros((block.runs, 3), dtype=bool)
     for t in range(HISTORY, HISTORY + CHECKS[tool]):
