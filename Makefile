@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-meter bench-judge bench-judge-fast clean
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-judge bench-judge-fast clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -78,6 +78,9 @@ demo: warm  ## a cluster with the quickstart story told; it is left running
 
 demo-down: venv  ## remove every trace of the demo
 	@$(BIN)/python -m e2e.demo down
+
+bench-fit: venv  ## is the fit true and quick: engines' own numbers beside ours, 1,000 services planned
+	@$(BIN)/python tests/bench/bench_fit.py
 
 bench-meter: venv  ## what the meter costs: added latency and CPU, beside no meter
 	@$(BIN)/python tests/bench/bench_meter.py

@@ -756,9 +756,10 @@ def _own_name(person: Person) -> str:
     return str(asked.ok().body["status"]["userInfo"]["username"])
 
 
-@pytest.fixture
-def tokens(world: World) -> Iterator[dict[str, str]]:
-    """Tokens of the node agent's account: of pods on two nodes, and of no pod."""
+@pytest.fixture(params=["modelops-delivery"])
+def tokens(world: World, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Tokens of a node agent's account: of pods on two nodes, and of no pod."""
+    account: str = request.param
     admin = world[CLUSTER_ADMIN]
     made = []
     found = {}
@@ -768,7 +769,7 @@ def tokens(world: World) -> Iterator[dict[str, str]]:
         pod["metadata"]["namespace"] = OPERATOR_NAMESPACE
         pod["spec"] = {
             "nodeName": node,
-            "serviceAccountName": "modelops-delivery",
+            "serviceAccountName": account,
             "containers": [{"name": "agent", "image": "modelops"}],
             "tolerations": [{"operator": "Exists"}],
         }
@@ -778,8 +779,8 @@ def tokens(world: World) -> Iterator[dict[str, str]]:
         if obj["kind"] == "Pod":
             name = obj["metadata"]["name"]
             bound = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": stored["metadata"]["uid"]}
-            found[obj["spec"]["nodeName"]] = _token(admin, bound)
-    found["no pod"] = _token(admin, None)
+            found[obj["spec"]["nodeName"]] = _token(admin, account, bound)
+    found["no pod"] = _token(admin, account, None)
     yield found
     for obj in reversed(made):
         admin.ask("DELETE", _path(obj, gracePeriodSeconds="0")).ok()
@@ -787,13 +788,14 @@ def tokens(world: World) -> Iterator[dict[str, str]]:
         admin.delete(_node(node))
 
 
-def _token(admin: Person, bound: dict[str, str] | None) -> str:
-    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/modelops-delivery/token"
+def _token(admin: Person, account: str, bound: dict[str, str] | None) -> str:
+    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/{account}/token"
     spec = {"expirationSeconds": 600, **({"boundObjectRef": bound} if bound else {})}
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     return str(admin.ask("POST", path, body).ok().body["status"]["token"])
 
 
+@pytest.mark.parametrize("tokens", ["modelops-delivery", "modelops-nodes"], indirect=True)
 def test_an_agent_writes_the_model_node_of_its_own_node_only(world: World, tokens: dict[str, str]) -> None:
     mine, other = _node("gate-n1"), _node("gate-n2")
     agent = world.with_token(tokens["gate-n1"])
@@ -811,6 +813,14 @@ def test_an_agent_writes_the_model_node_of_its_own_node_only(world: World, token
     author = world[AUTHOR].merge(mine, {"status": {"observedGeneration": 2}}, "status")
     judged(author, (DENIED, "ModelNodes are written by the node agents only"))
     judged(world[OPERATOR].merge(mine, {"status": {}}, "status"), (DENIED, ""))
+
+
+@pytest.mark.parametrize("tokens", ["modelops-nodes"], indirect=True)
+def test_the_agent_that_reads_gpus_reads_nothing_else(world: World, tokens: dict[str, str]) -> None:
+    agent = world.with_token(tokens["gate-n1"])
+    judged(agent.ask("GET", "/api/v1/pods"), (DENIED, "cannot list"))
+    judged(agent.ask("GET", "/api/v1/secrets"), (DENIED, "cannot list"))
+    judged(agent.ask("GET", "/apis/modelops.dev/v1alpha1/modelversions"), (DENIED, "cannot list"))
 
 
 def test_an_agent_may_read_what_it_serves_and_write_nothing_else(

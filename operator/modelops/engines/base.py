@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, Self
 
-from modelops.engines.geometry import Geometry, uniform
+from modelops.engines.geometry import Geometry, recall, uniform
 from modelops.plan import Reason
 
 GIB = 2**30
@@ -66,6 +66,7 @@ class Facts:
             quantization=resolved.get("quantization"),
             remote_code=bool(resolved.get("remoteCode")),
             main_file=resolved.get("mainFile"),
+            geometry=recall(resolved.get("attention") or ""),
         )
 
     def layout(self) -> Geometry | None:
@@ -126,7 +127,9 @@ class Ask:
     max_concurrency: int | None = None
     """Requests at a time.  None: the engine's default."""
     gpus: int = 1
-    """0 means on CPUs."""
+    """Of one pod, over which each layer is split.  0 means on CPUs."""
+    stages: int = 1
+    """Pods that hold the model together, each a part of its layers: the pipeline parallel size."""
     gpu: Gpu | None = None
     """None: not chosen yet."""
     model_path: str = "/model/files"
@@ -134,7 +137,7 @@ class Ask:
     command: tuple[str, ...] = ()
     """Empty: the engine's own."""
     extra_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
     port: int | None = None
     """Where a container of the user's own listens.  None: 8080; other engines know theirs."""
     health_path: str | None = None
@@ -254,6 +257,9 @@ class Engine(Protocol):
 
     def launch(self, model: Facts, ask: Ask) -> Launch:
         """Return what to start; *ask* has its context, concurrency and GPUs filled in."""
+
+    def __hash__(self) -> int:
+        """Return the same number for the same engine: its answers are kept."""
 
 
 def refuse_format(engine: str, formats: tuple[str, ...], model: Facts, *, instead: str) -> Reason | None:
