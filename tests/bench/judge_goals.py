@@ -18,7 +18,7 @@ PROMOTES = {"R7b": 0.01, "R15": 0.01, "R16": 0.01, "R17": 0.01, "R18": 0.01}
 """Most that may be promoted of a version whose tokens take 1.5 times as long."""
 PROMOTED = ("N1", "N3", "N4", "N6", "N8", "N9", "N10", "N11")
 """Equal versions with traffic enough to be promoted within the hour, mostly."""
-NAMED: tuple[str, ...] = ()
+NAMED = ("R14",)
 """Cells in which a peer does better at no more false alarms; the README names them."""
 Results = Mapping[tuple[str, str], Result]
 
@@ -106,7 +106,11 @@ def _promoted(results: Results) -> Iterator[Goal]:
 
 
 def _harm(results: Results) -> Iterator[Goal]:
-    """Compare harm with every setting of a peer that cries wolf no more than the budget."""
+    """Compare harm with every setting of a peer that cries wolf no more than the budget.
+
+    That is tested in the equal cell of the same weather, at 95 %.  Harm is a larger share promoted, or
+    a larger share of an hour's requests that the worse version answered.
+    """
     for cell in BY_NAME.values():
         if cell.kind is not Kind.HARM or (cell.name, OURS) not in results:
             continue
@@ -124,7 +128,8 @@ def _harm(results: Results) -> Iterator[Goal]:
                 )
         is_met = not worse or cell.name in NAMED
         found = "; ".join(worse) or "none"
-        yield Goal(f"{cell.name} harm", "no peer better at 1 % false alarms", found, is_met)
+        wanted = "no peer better at 1 % false alarms" + (", or named" if cell.name in NAMED else "")
+        yield Goal(f"{cell.name} harm", wanted, found, is_met)
 
 
 def _percent(share: float) -> str:
