@@ -40,11 +40,13 @@ class Goal:
 
 
 def goals(results: Results, *, is_fast: bool) -> list[Goal]:
-    """Return the goals of the cells that were run; the fast selection allows for its fewer runs."""
+    """Return the goals of the cells that were run; the fast selection allows for its fewer runs.
+
+    It does not compare harm: that asks for the equal cells of all weathers.
+    """
     out = [*_calm(results, FALSE_ROLLBACK_FAST if is_fast else FALSE_ROLLBACK), *_gross(results)]
     out += [*_detected(results), *_unpromoted(results), *_promoted(results)]
-    out += _harm(results)
-    return out
+    return out if is_fast else out + list(_harm(results))
 
 
 def _mine(results: Results, cells: tuple[str, ...] | dict[str, float]) -> Iterator[Result]:
