@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines bench-judge bench-judge-fast
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ LOCK := requirements-dev.lock
 CHECKS := lint types contracts generated unit
 
 help:  ## print the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-16s %s\n", $$1, $$2}'
 
 venv: .venv/ready  ## make .venv with the programs modelops and kubectl-modelops
 
@@ -90,6 +90,12 @@ bench-fit: venv  ## is the fit true and quick: engines' own numbers beside ours,
 
 bench-meter: venv  ## what the meter costs: added latency and CPU, beside no meter
 	@$(BIN)/python tests/bench/bench_meter.py
+
+bench-judge: venv  ## the judge beside Flagger's and Argo Rollouts' rules on simulated rollouts; ARGS="--runs 2000 --cells N1 R7b"
+	@$(BIN)/python -m tests.bench.bench_judge $(ARGS)
+
+bench-judge-fast: venv  ## the same, the cells and the 300 runs that CI asks for
+	@$(BIN)/python -m tests.bench.bench_judge --cells fast $(ARGS)
 
 clean:  ## remove .venv and caches of tools in this folder; the shared cache stays
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info operator/*.egg-info
