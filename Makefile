@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration test-engines e2e test demo demo-down warm bench-meter clean
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration test-engines e2e test demo demo-down warm bench-fit bench-meter clean test-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +50,9 @@ generated: venv  ## generated files are fresh
 unit: venv  ## unit and golden tests
 	@$(BIN)/python -m pytest tests -q --ignore=tests/integration --ignore=tests/processes
 
+test-faults: venv  ## the whole fault campaign: the operator killed or frozen at every write
+	@$(BIN)/python -m pytest tests/faults -q --all-faults
+
 format: venv  ## format and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
@@ -81,6 +84,9 @@ demo: warm  ## a cluster with the quickstart story told; it is left running
 
 demo-down: venv  ## remove every trace of the demo
 	@$(BIN)/python -m e2e.demo down
+
+bench-fit: venv  ## is the fit true and quick: engines' own numbers beside ours, 1,000 services planned
+	@$(BIN)/python tests/bench/bench_fit.py
 
 bench-meter: venv  ## what the meter costs: added latency and CPU, beside no meter
 	@$(BIN)/python tests/bench/bench_meter.py

@@ -121,7 +121,8 @@ def follow(platform: Platform, story: Story, ends: tuple[str, ...], *, served: s
     while time.monotonic() < deadline:
         status = platform.service().get("status") or {}
         rollout = status.get("rollout") or {}
-        line = f"{rollout.get('phase', '')} {story.weight()} %  {rollout.get('message', '')}"
+        share = f" {story.weight()} %" if status.get("candidate") else ""
+        line = f"{rollout.get('phase', '')}{share}  {rollout.get('message', '')}"
         if line != before:
             say(f"  [{time.monotonic() - START:5.0f} s] {line}")
             before = line

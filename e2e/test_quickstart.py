@@ -15,7 +15,7 @@ import pytest
 import e2e.cluster
 from e2e.cluster.progress import CommandFailed
 from e2e.load.load import Load
-from e2e.quickstart.platform import APPROVER, AUTHOR, NAMESPACE, OUTSIDER, SYSTEM, Platform
+from e2e.quickstart.platform import APPROVER, AUTHOR, NAMESPACE, OUTSIDER, PREVIOUS, SYSTEM, Platform
 from e2e.quickstart.story import Story
 
 SERVICE, VERSION = "inferenceservices.modelops.dev", "modelversions.modelops.dev"
@@ -49,7 +49,7 @@ def platform() -> Iterator[Platform]:
         platform.build_images()
         cluster.gateway_address()
         platform.start_hub()
-        platform.install_chart()
+        platform.install_previous()
         yield platform
     finally:
         cluster.down()
@@ -184,6 +184,9 @@ def test_the_service_becomes_ready_with_its_plan_explained(
     assert plan["product"] == "NVIDIA-L4"
     assert plan["rejected"][0]["product"] == "NVIDIA-H100-80GB-HBM3"
     assert re.search(r"\d", plan["message"])
+    (pod,) = platform.list("pods", "-l", "modelops.dev/service=chat")
+    placed = platform.condition(SERVICE, "chat", "Placed")
+    assert placed["lastTransitionTime"] <= pod["metadata"]["creationTimestamp"]  # the plan came first
     told.first_pods = frozenset(platform.pod_ids(status["stable"]["hash"]))
     assert len(told.first_pods) == 1
 
@@ -300,6 +303,32 @@ def test_without_the_operator_traffic_goes_on(platform: Platform, told: Told) ->
     platform.cluster.faults.scale(SYSTEM, "modelops", 0)
     time.sleep(15)  # users go on all the while; what they lose is counted in the next step
     platform.cluster.faults.scale(SYSTEM, "modelops", 2)
+
+
+def test_an_upgrade_of_the_chart_restarts_no_serving_pod(platform: Platform, told: Told) -> None:
+    def serving() -> tuple[object, ...]:
+        (deployment,) = platform.list("deployments", "-l", f"modelops.dev/revision={told.second_hash}")
+        return deployment["metadata"]["generation"], frozenset(platform.pod_ids(told.second_hash))
+
+    before = serving()
+    platform.install_chart()
+    operators = platform.list("pods", "-l", "app.kubernetes.io/component=operator", namespace=SYSTEM)
+    new = {
+        pod["metadata"]["name"]
+        for pod in operators
+        if pod["spec"]["containers"][0]["image"].endswith(f":{platform.tag}")
+    }
+    assert new
+
+    def leads() -> bool:
+        holder = platform.get("lease", "modelops", SYSTEM)["spec"].get("holderIdentity", "")
+        return holder.rpartition("_")[0] in new
+
+    platform.wait("a new replica leads", leads, seconds=60)
+    time.sleep(15)  # it plans every service anew; what it would change, it would change now
+    assert serving() == before
+    (pod,) = platform.list("pods", "-l", f"modelops.dev/revision={told.second_hash}")
+    assert {c["image"].rpartition(":")[2] for c in pod["spec"]["initContainers"]} == {PREVIOUS}
 
 
 def test_no_request_failed_and_no_stream_was_cut(told: Told) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: the flag that writes golden files anew."""
+"""What all tests share: the flags that write golden files anew and that run whole campaigns."""
 
 import pytest
 
@@ -9,6 +9,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the plans of tests/golden anew; read the difference",
     )
+    parser.addoption(
+        "--all-faults",
+        action="store_true",
+        help="strike the operator at every write of every story, not at some",
+    )
+
+
+@pytest.fixture
+def all_faults(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--all-faults"))
 
 
 @pytest.fixture

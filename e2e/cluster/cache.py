@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from e2e.cluster.progress import Stage, say, stage
+from e2e.cluster.progress import CACHED, Stage, say, stage
 
 KEEP = 2  # folders of one kind that always stay: the present one and the one before
 UNUSED = timedelta(days=7)  # the others go when nobody asked for them for this long
@@ -43,7 +43,7 @@ def keyed(kind: str, material: Mapping[str, str], build: Callable[[Path, Stage],
     """
     folder = root() / kind / key_of(material)
     with stage(kind.replace("/", " ")) as step:
-        step.outcome = "cached"
+        step.outcome = CACHED
         if not folder.is_dir():
             with lock(f"{kind}/{folder.name}"):
                 if not folder.is_dir():  # else another run made it while this one waited

@@ -197,13 +197,15 @@ def build(
     )
 
 
-def push(name: str, tag: str, registry: str) -> str:
+def push(name: str, tag: str, registry: str, *, pushed_as: str | None = None) -> str:
     """Push ``localhost/<name>:<tag>`` to ``<registry>/<name>:<tag>`` over plain HTTP; return that name.
+
+    *pushed_as* is another tag for the registry.
 
     Raises:
         CommandFailed: there is no such image, or the registry does not take it.
     """
-    return imagebuild.push(build_store(), f"localhost/{name}:{tag}", f"{registry}/{name}:{tag}")
+    return imagebuild.push(build_store(), f"localhost/{name}:{tag}", f"{registry}/{name}:{pushed_as or tag}")
 
 
 @functools.cache

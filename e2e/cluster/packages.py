@@ -1,11 +1,11 @@
-"""Install the distribution packages that the cluster needs, only those that are missing."""
+"""Install the distribution packages that the cluster and its stand-ins need, only those that are missing."""
 
 import os
 import shutil
 from pathlib import Path
 
 from e2e.cluster import cache
-from e2e.cluster.progress import CommandFailed, run, say, stage
+from e2e.cluster.progress import CACHED, CommandFailed, run, say, stage
 
 WANTED = {
     "runc": "runc",
@@ -23,6 +23,8 @@ WANTED = {
     "docker-registry": "docker-registry",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
+    "gcc": "cc",
+    "libc6-dev": "/usr/include/stdio.h",
 }
 """Package and what is wanted of it: a program, or a file by its whole path."""
 
@@ -50,7 +52,7 @@ def ensure() -> dict[str, str]:
         )
     with stage("packages") as step, cache.lock("packages"):
         absent = missing()
-        step.outcome = f"installed {len(absent)}" if absent else "cached"
+        step.outcome = f"installed {len(absent)}" if absent else CACHED
         if absent:
             _install(absent)
     found = versions()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 BEAT_SECONDS = 30.0
 LAST_WORDS = 25
+CACHED = "cached"
+"""Outcome of a stage that found its result in the cache."""
 
 _BEGAN = time.monotonic()
 _finished: list[tuple[str, str, float]] = []
@@ -43,7 +45,10 @@ def say(text: str) -> None:
 
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
-    """Print how *name* ended and after how long, and every half minute that it still runs."""
+    """Print how *name* ended and after how long, and every half minute that it still runs.
+
+    What was only looked up is not worth a line.
+    """
     step, began, over = Stage(name), time.monotonic(), threading.Event()
     beat = threading.Thread(target=_beat, args=(step, began, over), daemon=True)
     beat.start()
@@ -56,7 +61,8 @@ def stage(name: str) -> Iterator[Stage]:
         over.set()
         took = time.monotonic() - began
         _finished.append((name, step.outcome, took))
-        say(f"{name} ... {step.outcome}" + (f" in {took:.1f} s" if took >= 0.1 else ""))
+        if step.outcome != CACHED:
+            say(f"{name} ... {step.outcome}" + (f" in {took:.1f} s" if took >= 0.1 else ""))
 
 
 def _beat(step: Stage, began: float, over: threading.Event) -> None:

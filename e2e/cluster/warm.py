@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from e2e.cluster import binaries, cache, images, packages, rootfs
-from e2e.cluster.progress import finished, say
+from e2e.cluster.progress import CACHED, finished, say
 
 
 def warm(*, kwok: bool = False) -> None:
@@ -36,9 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster.warm", description=__doc__)
     parser.add_argument("--kwok", action="store_true", help="build kwok too, which only a bench needs")
     warm(kwok=parser.parse_args().kwok)
-    for name, outcome, took in finished():
+    made = [stage for stage in finished() if stage[1] != CACHED]
+    for name, outcome, took in made:
         print(f"{took:8.1f} s  {name}: {outcome}")
-    say(f"warm; the cache is {cache.root()}")
+    say(f"binaries and images: {len(made)} made, {len(finished()) - len(made)} cached in {cache.root()}")
 
 
 if __name__ == "__main__":

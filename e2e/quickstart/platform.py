@@ -21,6 +21,8 @@ NAMESPACE = "quickstart"
 SYSTEM = "modelops-system"
 HUB_HOST = "hub.hub.svc.cluster.local"
 DOMAIN = "models.test"
+PREVIOUS = "previous"
+"""Tag of what plays the release before: the same code, with another image in every default."""
 CODE = ("operator", "e2e", "requirements.lock", "pyproject.toml", "README.md", "LICENSE")
 AUTHOR, APPROVER, OUTSIDER = "author", "approver", "outsider"
 GROUPS = {AUTHOR: ("model-authors",), APPROVER: ("model-approvers",), OUTSIDER: ()}
@@ -68,6 +70,13 @@ class Platform:
             )
         for name in ("modelops", "parts", "hub"):
             images.push(name, self.tag, self.cluster.registry)
+
+    def install_previous(self) -> None:
+        """Install the chart as of the release before."""
+        images.push("modelops", self.tag, self.cluster.registry, pushed_as=PREVIOUS)
+        self.install_chart(
+            image={"repository": f"{self.cluster.image_prefix}/modelops", "tag": PREVIOUS},
+        )
 
     def _state(self) -> Path:
         folder = cache.root() / "state" / "scratch"

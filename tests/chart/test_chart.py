@@ -1,6 +1,8 @@
 """What the chart renders: settings that load, rights that are few, pods that are locked down."""
 
+import argparse
 import functools
+import importlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import yaml
 
 from e2e.cluster import binaries
 from modelops import settings
+from modelops.__main__ import PROGRAMS
 from modelops.controllers.main import DEFAULT_CONFIG
 from modelops.governance import policies
 
@@ -125,6 +128,7 @@ REFUSED = [
     pytest.param((URL, "environments.Prod.approvals=1"), "'Prod'", id="an environment that is no label"),
     pytest.param((URL, "replicaCount=two"), "got string, want integer", id="text where a number belongs"),
     pytest.param((URL, "image.digest=abc"), "does not match pattern", id="a digest that is none"),
+    pytest.param((URL, "nodes.seconds=0"), "minimum: got 0, want 1", id="looks without a pause"),
     pytest.param((URL, "delivery.store=store"), "does not match pattern", id="a store without a whole path"),
     pytest.param(
         (URL, "leaderElection.leaseDuration=15"), "got number, want string", id="a duration without unit"
@@ -396,7 +400,9 @@ def is_locked(container: Manifest) -> bool:
     )
 
 
-@pytest.mark.parametrize("workload", ["Deployment/modelops", "Job/modelops-cleanup"])
+@pytest.mark.parametrize(
+    "workload", ["Deployment/modelops", "DaemonSet/modelops-nodes", "Job/modelops-cleanup"]
+)
 def test_a_pod_is_admitted_by_the_level_restricted(workload: str) -> None:
     pod = pods(rendered())[workload]
     held = pod["securityContext"]
@@ -438,7 +444,41 @@ def test_the_agent_works_where_the_settings_say_and_on_every_node(tmp_path: Path
     given = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert given["MODELOPS_ALLOWED_HOSTS"] == "hub.example.com,hub.prod.example.com"
     assert pod["tolerations"] == [{"operator": "Exists"}]
-    assert names(rendered("delivery.enabled=false"), "DaemonSet") == []
+    assert names(rendered("delivery.enabled=false"), "DaemonSet") == ["DaemonSet/modelops-nodes"]
+
+
+def test_the_agent_that_reads_gpus_runs_where_they_are_and_takes_none() -> None:
+    pod = pods(rendered())["DaemonSet/modelops-nodes"]
+    container = pod["containers"][0]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert "runtimeClassName" not in pod, "no cluster was asked, and a class that is not there stops the pod"
+    assert not [key for kind in container["resources"].values() for key in kind if "gpu" in key]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (given["NVIDIA_VISIBLE_DEVICES"], given["NVIDIA_DRIVER_CAPABILITIES"]) == ("all", "utility")
+    assert names(rendered("nodes.enabled=false"), "DaemonSet") == ["DaemonSet/modelops-delivery"]
+
+
+def test_the_agent_that_reads_gpus_gets_the_runtime_class_that_was_named() -> None:
+    pod = pods(rendered("nodes.runtimeClassName=nvidia-cdi"))["DaemonSet/modelops-nodes"]
+    assert pod["runtimeClassName"] == "nvidia-cdi"
+
+
+def test_the_agent_that_reads_gpus_may_touch_model_nodes_alone() -> None:
+    found = [rule for role, rule in rules(rendered()) if role == "ClusterRole/modelops-nodes"]
+    touched = {resource for rule in found for resource in rule["resources"]}
+    assert touched == {"modelnodes", "modelnodes/status"}
+    assert {verb for rule in found for verb in rule["verbs"]} == {"get", "create", "patch", "operate"}
+
+
+def test_the_programs_understand_their_arguments() -> None:
+    for name, pod in pods(rendered()).items():
+        if name.startswith("DaemonSet/"):
+            args = [arg.replace("$(NODE_NAME)", "n1") for arg in pod["containers"][0]["args"]]
+            parser = argparse.ArgumentParser()
+            module = importlib.import_module(PROGRAMS[args[0]][0])
+            module.add(parser.add_subparsers(dest="program"))
+            assert parser.parse_args(args).node == "n1"
 
 
 def test_a_rollout_of_the_operator_never_has_fewer_replicas() -> None:
@@ -497,6 +537,7 @@ def test_optional_objects_come_when_asked_for() -> None:
     assert asked - default == {
         ("NetworkPolicy", "modelops"),
         ("NetworkPolicy", "modelops-delivery"),
+        ("NetworkPolicy", "modelops-nodes"),
         ("ServiceMonitor", "modelops"),
         ("ConfigMap", "modelops-extra"),
     }

@@ -30,7 +30,9 @@ def _draw(given, screen):
         case "overview":
             where = "all namespaces" if given.get("everywhere") else "quickstart"
             return overview(
-                services, versions, where, screen, now, is_everywhere=given.get("everywhere", False)
+                *(services, versions, where, screen, now),
+                is_everywhere=given.get("everywhere", False),
+                nodes=given.get("nodes", ()),
             )
         case "detail":
             return detail(services[0], versions, screen, now)

@@ -37,6 +37,7 @@ class Cluster:
             (spec["holderIdentity"], spec["leaseTransitions"])
         ]:
             self.holders.append((spec["holderIdentity"], spec["leaseTransitions"]))
+        return copy.deepcopy(self.lease)
 
 
 class Line:
@@ -69,7 +70,7 @@ class Line:
         def act():
             if self.cluster.lease is not None:
                 raise Conflict("exists")
-            self.cluster.write(manifest)
+            return self.cluster.write(manifest)
 
         return self._send(act)
 
@@ -77,7 +78,7 @@ class Line:
         def act():
             if manifest["metadata"]["resourceVersion"] != self.cluster.lease["metadata"]["resourceVersion"]:
                 raise Conflict("somebody was first")
-            self.cluster.write(manifest)
+            return self.cluster.write(manifest)
 
         return self._send(act)
 
@@ -238,6 +239,8 @@ def test_a_leader_whose_lease_was_taken_by_hand_stops_at_once():
         cluster = Cluster()
         first, _ = candidate(cluster, "first")
         assert await first.attempt()
+        cluster.version += 1
+        cluster.lease["metadata"]["resourceVersion"] = str(cluster.version)
         cluster.lease["spec"]["holderIdentity"] = "somebody"
         assert not await first.attempt()
         assert not first.leading
@@ -256,7 +259,7 @@ def test_a_hanging_request_ends_at_half_of_the_deadline_so_that_there_is_a_secon
         async def hangs(wanted):
             await asyncio.sleep(60)
 
-        line.get_lease = hangs
+        line.get_lease = line.replace_lease = hangs
         loop = asyncio.get_running_loop()
         start = loop.time()
         assert not await elector.attempt()

@@ -23,8 +23,18 @@ class Model(RuleBasedStateMachine):
         self.processing: set[str] = set()
         self.again: list[str] = []
         self.due: dict[str, float] = {}
+        self.held: dict[str, float] = {}
+
+    def is_held(self, key):
+        """Return whether the server asked to leave *key* alone, and see to its wake-up then."""
+        if self.held.get(key, 0.0) <= self.now:
+            return False
+        self.due[key] = min(self.due.get(key, 1e9), self.held[key])
+        return True
 
     def ask(self, key):
+        if key in self.waiting or key in self.again or self.is_held(key):
+            return
         if key in self.processing:
             if key not in self.again:
                 self.again.append(key)
@@ -44,6 +54,12 @@ class Model(RuleBasedStateMachine):
         else:
             self.due[key] = min(self.due.get(key, 1e9), self.now + seconds)
 
+    @rule(key=KEYS, seconds=st.integers(1, 20))
+    def hold(self, key, seconds):
+        self.queue.hold(key, seconds)
+        self.held[key] = self.now + seconds
+        self.due[key] = min(self.due.get(key, 1e9), self.now + seconds)
+
     @rule(seconds=st.integers(1, 15))
     def time_passes(self, seconds):
         self.now += seconds
@@ -62,6 +78,7 @@ class Model(RuleBasedStateMachine):
         self.waiting.remove(taken)
         self.processing.add(taken)
         self.due.pop(taken, None)
+        self.held.pop(taken, None)
 
     @rule(key=KEYS)
     def done(self, key):
@@ -71,18 +88,21 @@ class Model(RuleBasedStateMachine):
         self.processing.discard(key)
         if key in self.again:
             self.again.remove(key)
-            self.waiting.append(key)
+            if not self.is_held(key):
+                self.waiting.append(key)
 
     @rule(key=KEYS)
     def purge(self, key):
         self.queue.purge(key)
         self.due.pop(key, None)
+        self.held.pop(key, None)
 
     @invariant()
     def holds_what_the_model_holds(self):
-        waiting, dirty, processing, wake_ups, failures = self.queue.sizes
+        waiting, dirty, processing, wake_ups, held, failures = self.queue.sizes
         assert (waiting, dirty) == (len(self.waiting), len(self.waiting) + len(self.again))
         assert (processing, wake_ups, failures) == (len(self.processing), len(self.due), 0)
+        assert held == len(self.held)
 
     @invariant()
     def knows_the_next_wake_up(self):
@@ -120,6 +140,20 @@ def test_a_key_added_while_it_is_processed_runs_once_more_afterwards(queue):
     assert queue.take() == "a"
     queue.done("a")
     assert queue.take() is None
+
+
+def test_a_key_that_the_server_wants_left_alone_is_not_given_out_before_whatever_happens(queue, clock):
+    queue.add("a")
+    assert queue.take() == "a"
+    queue.add("a")  # what the pass wrote has woken it
+    queue.hold("a", 7)
+    queue.done("a")
+    queue.add("a")
+    queue.add_after("a", 1)
+    clock[0] = 6.9
+    assert queue.take() is None
+    clock[0] = 7.0
+    assert queue.take() == "a"
 
 
 def test_a_failing_key_waits_twice_as_long_each_time_up_to_five_minutes(queue, clock):

@@ -44,14 +44,18 @@ class Model(RuleBasedStateMachine):
         )
         before = self.rows.get(name)
         least = before.resource_version if before else self.buried.get(name, 0)
+        changes = self.store.changes("Pod", "Node")
         assert self.store.put("Pod", row) is (version > least)
+        assert self.store.changes("Pod", "Node") == (changes[0] + (version > least), 0)
         if version > least:
             self.rows[name] = row
 
     @rule(name=NAMES, uid=UIDS, version=st.integers(1, 30))
     def drop(self, name, uid, version):
         row = self.rows.get(name)
+        (changes,) = self.store.changes("Pod")
         dropped = self.store.drop("Pod", "n", name, uid, version)
+        assert self.store.changes("Pod") == (changes + (dropped is not None),)
         if row is None or row.uid != uid:
             assert dropped is None
         else:

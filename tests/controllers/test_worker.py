@@ -76,7 +76,9 @@ def passes(*outcomes, count=1, answer=stored, before=(), resync=600.0):
             workers = Workers(loop, [Root(*outcomes)], monotonic=lambda: little.now)
             for _ in range(count):
                 little.queue.add(key("w"))
-                await workers.give_pass(little.queue.take())
+                while (taken := little.queue.take()) is None:
+                    little.now += 1.0  # the server wants to be left alone
+                await workers.give_pass(taken)
                 little.queue.done(key("w"))
             return SimpleNamespace(
                 again=little.queue.next_wake_up(),
@@ -208,21 +210,38 @@ def test_an_equal_status_is_not_written():
     assert passes(Plan({"count": 1, "text": "x", "none": None}), before=before).sent == []
 
 
-def test_a_child_that_is_there_is_written_under_its_uid_and_a_route_under_its_version_too():
-    before = [
-        ("ConfigMap", obj("ConfigMap", "c", "u1", 7, owner="w")),
-        ("HTTPRoute", obj("HTTPRoute", "r", "u2", 8, owner="w")),
-    ]
+def test_a_child_that_is_there_is_written_and_deleted_under_its_uid_and_its_version():
+    before = [("ConfigMap", obj("ConfigMap", "c", "u1", 7, owner="w"))]
+    gone = Ref("v1", "ConfigMap", "n", "c", "u1")
     (_, _, child), *_ = passes(Plan(None, (CHILD,)), before=before).sent
-    assert child["metadata"]["uid"] == "u1"
-    assert "resourceVersion" not in child["metadata"]
+    (_, _, options) = passes(Plan(None, delete=(gone,)), before=before).sent[-1]
+    assert (child["metadata"]["uid"], child["metadata"]["resourceVersion"]) == ("u1", "7")
+    assert options["preconditions"] == {"uid": "u1", "resourceVersion": "7"}
 
 
-def test_a_first_route_looks_before_it_writes():
+def test_a_first_route_is_created_without_content_and_filled_under_its_version():
+    bare, whole = passes(Plan(None, (ROUTE,))).sent
+    assert [bare[0], whole[0]] == ["POST", "PATCH"]
+    assert "data" not in bare[2]
+    assert whole[2]["metadata"]["resourceVersion"] == "50"
+
+
+def test_a_first_route_that_somebody_else_made_meanwhile_is_not_written():
     def answer(asked):
-        return refusal(404) if asked.method == "GET" else stored(asked)
+        return refusal(409) if asked.method == "POST" else stored(asked)
 
-    assert [method for method, _, _ in passes(Plan(None, (ROUTE,)), answer=answer).sent] == ["GET", "PATCH"]
+    seen = passes(Plan(None, (ROUTE,)), answer=answer)
+    assert [method for method, _, _ in seen.sent] == ["POST", "GET"]
+    assert seen.again == pytest.approx(0.2)
+
+
+def test_a_child_whose_kind_is_not_installed_is_told_and_asked_for_again():
+    def answer(asked):
+        return stored(asked) if asked.path.endswith("/events") else refusal(404)
+
+    seen = passes(Plan(None, (CHILD,)), answer=answer)
+    assert seen.little.observations.refused(key("w")).code == "KindAbsent"
+    assert seen.again == pytest.approx(1)
 
 
 def test_a_conflict_ends_the_plan():

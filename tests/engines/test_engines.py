@@ -296,7 +296,7 @@ def test_llama_cpp_takes_the_cache_of_all_slots_at_start():
     token = 2 * 8 * 2 * 64 * 2
     assert footprint.kv_bytes_per_token == token
     assert footprint.kv_bytes_required == 32 * footprint.kv_bytes_one_request == 32 * 512 * token
-    assert footprint.weights_bytes_per_gpu == 60 * MIB
+    assert footprint.weights_bytes_per_gpu == -(-60 * MIB * 1010 // 1000)
 
 
 def test_llama_cpp_spreads_whole_layers():

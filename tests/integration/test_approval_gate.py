@@ -27,17 +27,17 @@ from modelops.governance import policies
 ROOT = Path(__file__).parents[2]
 OPERATOR_NAMESPACE = "modelops-system"
 CLUSTER_ADMIN = "admin"
-AUTHOR = "ada"
+AUTHOR = "author"
 """Holds `*` on every kind of modelops.dev, in every namespace: whatever she is denied, the gate denies."""
-APPROVER = "paul"
+APPROVER = "approver"
 """May approve and revoke the model fraud in the team's namespace, and nothing else."""
-CLERK = "carl"
+CLERK = "clerk"
 """May approve fraud and create approvals, but neither revoke nor patch."""
-BOTH = "bea"
+BOTH = "both"
 """Author and approver of fraud at once."""
-OFFICER = "olga"
+OFFICER = "officer"
 """Bound to the chart's role for approvers."""
-GOVERNOR = "gus"
+GOVERNOR = "governor"
 """Author who may change governance and purge records."""
 GITOPS = "system:serviceaccount:argocd:argocd-application-controller"
 OPERATOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:modelops"
@@ -383,7 +383,7 @@ def _impersonated(w: World) -> Answer:
 APPROVING: list[Any] = [
     pytest.param(
         lambda w: w[AUTHOR].create(w.approval(AUTHOR)),
-        (DENIED, "user ada lacks verb approve on models/fraud"),
+        (DENIED, "user author lacks verb approve on models/fraud"),
         id="an author who holds every verb of the product's group may not approve",
     ),
     pytest.param(
@@ -425,12 +425,12 @@ APPROVING: list[Any] = [
     ),
     pytest.param(
         lambda w: w[CLERK].create(w.approval(CLERK, decision="Revoke")),
-        (DENIED, "user carl lacks verb revoke on models/fraud"),
+        (DENIED, "user clerk lacks verb revoke on models/fraud"),
         id="a holder of approve alone may not revoke",
     ),
     pytest.param(
         lambda w: w[APPROVER].create(w.approval(APPROVER, modelRef="risk")),
-        (DENIED, "user paul lacks verb approve on models/risk"),
+        (DENIED, "user approver lacks verb approve on models/risk"),
         id="an approver of one model may not approve another",
     ),
     pytest.param(
@@ -575,7 +575,7 @@ GOVERNANCE: list[Any] = [
         lambda w: w[AUTHOR].merge(
             w.stored(w.thing("Model", GOVERNED), AUTHOR), {"spec": {"governance": WEAK}}
         ),
-        (DENIED, "user ada lacks verb govern on models/model-"),
+        (DENIED, "user author lacks verb govern on models/model-"),
         id="an author may not weaken the governance",
     ),
     pytest.param(
@@ -660,14 +660,14 @@ IDENTITIES: list[Any] = [
         APPROVER,
         lambda w: w.approval(),
         APPROVER,
-        "set spec.approver.username to paul",
+        "set spec.approver.username to approver",
         id="an approver names nobody",
     ),
     pytest.param(
         APPROVER,
         lambda w: w.approval(OFFICER),
         APPROVER,
-        "set spec.approver.username to paul",
+        "set spec.approver.username to approver",
         id="an approver names another approver",
     ),
     pytest.param(
@@ -679,10 +679,14 @@ IDENTITIES: list[Any] = [
     ),
     pytest.param(AUTHOR, lambda w: w.version(AUTHOR), AUTHOR, "", id="an author names the own name"),
     pytest.param(
-        AUTHOR, lambda w: w.version(""), AUTHOR, "set it to ada", id="an author names nobody as the creator"
+        AUTHOR,
+        lambda w: w.version(""),
+        AUTHOR,
+        "set it to author",
+        id="an author names nobody as the creator",
     ),
     pytest.param(
-        AUTHOR, lambda w: w.version(BOTH), AUTHOR, "set it to ada", id="an author names another creator"
+        AUTHOR, lambda w: w.version(BOTH), AUTHOR, "set it to author", id="an author names another creator"
     ),
 ]
 
@@ -752,9 +756,10 @@ def _own_name(person: Person) -> str:
     return str(asked.ok().body["status"]["userInfo"]["username"])
 
 
-@pytest.fixture
-def tokens(world: World) -> Iterator[dict[str, str]]:
-    """Tokens of the node agent's account: of pods on two nodes, and of no pod."""
+@pytest.fixture(params=["modelops-delivery"])
+def tokens(world: World, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Tokens of a node agent's account: of pods on two nodes, and of no pod."""
+    account: str = request.param
     admin = world[CLUSTER_ADMIN]
     made = []
     found = {}
@@ -764,7 +769,7 @@ def tokens(world: World) -> Iterator[dict[str, str]]:
         pod["metadata"]["namespace"] = OPERATOR_NAMESPACE
         pod["spec"] = {
             "nodeName": node,
-            "serviceAccountName": "modelops-delivery",
+            "serviceAccountName": account,
             "containers": [{"name": "agent", "image": "modelops"}],
             "tolerations": [{"operator": "Exists"}],
         }
@@ -774,8 +779,8 @@ def tokens(world: World) -> Iterator[dict[str, str]]:
         if obj["kind"] == "Pod":
             name = obj["metadata"]["name"]
             bound = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": stored["metadata"]["uid"]}
-            found[obj["spec"]["nodeName"]] = _token(admin, bound)
-    found["no pod"] = _token(admin, None)
+            found[obj["spec"]["nodeName"]] = _token(admin, account, bound)
+    found["no pod"] = _token(admin, account, None)
     yield found
     for obj in reversed(made):
         admin.ask("DELETE", _path(obj, gracePeriodSeconds="0")).ok()
@@ -783,13 +788,14 @@ def tokens(world: World) -> Iterator[dict[str, str]]:
         admin.delete(_node(node))
 
 
-def _token(admin: Person, bound: dict[str, str] | None) -> str:
-    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/modelops-delivery/token"
+def _token(admin: Person, account: str, bound: dict[str, str] | None) -> str:
+    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/{account}/token"
     spec = {"expirationSeconds": 600, **({"boundObjectRef": bound} if bound else {})}
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     return str(admin.ask("POST", path, body).ok().body["status"]["token"])
 
 
+@pytest.mark.parametrize("tokens", ["modelops-delivery", "modelops-nodes"], indirect=True)
 def test_an_agent_writes_the_model_node_of_its_own_node_only(world: World, tokens: dict[str, str]) -> None:
     mine, other = _node("gate-n1"), _node("gate-n2")
     agent = world.with_token(tokens["gate-n1"])
@@ -807,6 +813,14 @@ def test_an_agent_writes_the_model_node_of_its_own_node_only(world: World, token
     author = world[AUTHOR].merge(mine, {"status": {"observedGeneration": 2}}, "status")
     judged(author, (DENIED, "ModelNodes are written by the node agents only"))
     judged(world[OPERATOR].merge(mine, {"status": {}}, "status"), (DENIED, ""))
+
+
+@pytest.mark.parametrize("tokens", ["modelops-nodes"], indirect=True)
+def test_the_agent_that_reads_gpus_reads_nothing_else(world: World, tokens: dict[str, str]) -> None:
+    agent = world.with_token(tokens["gate-n1"])
+    judged(agent.ask("GET", "/api/v1/pods"), (DENIED, "cannot list"))
+    judged(agent.ask("GET", "/api/v1/secrets"), (DENIED, "cannot list"))
+    judged(agent.ask("GET", "/apis/modelops.dev/v1alpha1/modelversions"), (DENIED, "cannot list"))
 
 
 def test_an_agent_may_read_what_it_serves_and_write_nothing_else(

@@ -443,6 +443,14 @@ def test_broken_gpus_are_not_given_out():
     assert refused([node("n")], demand(count=4), model_nodes=report).reason.code == "WaitingForCapacity"
 
 
+def test_waiting_names_the_fault_that_took_a_gpu_out():
+    fault = "GPU 3: XID 79 (GPU has fallen off the bus)"
+    report = ModelNodeRow("n", 4, 3, faults=(fault,))
+    found = refused([node("n", count=4)], demand(count=4), model_nodes=[report])
+    assert f"found 3 of 4 free ({fault}) on n; free 1 GPU there" in found.reason.message
+    assert f"found 3 of 4 free ({fault}); free a GPU" in found.rejected[0].reason.message
+
+
 def test_a_custom_container_gets_the_gpus_it_names():
     wanted = demand(QWEN, Custom(), ask=Ask("chat", image="x/y:1"), count=2)
     found = placed([replace(node("bare"), labels={}), node("n")], wanted, {"n": 8})

@@ -128,7 +128,9 @@ def test_broken_gpus_are_not_free(allocatable, healthy, free):
             False,
             id="a whole one left",
         ),
-        pytest.param(NODE, ModelNodeRow("n1", 8, 0, fault="XID 79"), "GpusUnhealthy", True, id="all broken"),
+        pytest.param(
+            NODE, ModelNodeRow("n1", 8, 0, faults=("GPU 0: XID 79",)), "GpusUnhealthy", True, id="all broken"
+        ),
         pytest.param(NODE, ModelNodeRow("n1", 8, 1), None, False, id="one healthy"),
     ],
 )
@@ -207,14 +209,95 @@ def test_what_a_pod_takes(spec, gpus):
     assert pod_requests(spec).get(GPU, 0) == gpus
 
 
-def test_a_model_node_is_read_from_its_status():
-    gpus = [
-        {"memoryBytes": 2 * MIB, "healthy": True},
-        {"memoryBytes": MIB, "healthy": False, "message": "XID 79"},
+def reported(*gpus):
+    numbered = [
+        {"index": index, "memoryBytes": 100, "healthy": True, **gpu} for index, gpu in enumerate(gpus)
     ]
-    row = ModelNodeRow.read({"metadata": {"name": "n1"}, "status": {"gpus": gpus}})
-    assert row == ModelNodeRow("n1", 2, 1, MIB, "XID 79")
+    return ModelNodeRow.read({"metadata": {"name": "n1"}, "status": {"gpus": numbered}})
+
+
+def test_a_model_node_is_read_from_its_status():
+    row = reported({"memoryBytes": 200}, {"healthy": False, "fault": "XID 79 (GPU has fallen off the bus)"})
+    faults = ("GPU 1: XID 79 (GPU has fallen off the bus)",)
+    assert row == ModelNodeRow("n1", 2, 1, 100, faults)
     assert ModelNodeRow.read({"metadata": {"name": "n1"}, "status": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "idle"),
+    [
+        pytest.param([{"freeBytes": 97}, {"freeBytes": 90}], 2, id="the driver keeps a little"),
+        pytest.param([{"freeBytes": 97}, {"freeBytes": 89}], 1, id="one is held"),
+        pytest.param([{"freeBytes": 97}, {"freeBytes": 97, "healthy": False}], 1, id="one is broken"),
+        pytest.param([{"freeBytes": 97}, {}], None, id="one does not tell"),
+        pytest.param([{"freeBytes": 97}, {"healthy": False, "memoryBytes": None}], 1, id="one is lost"),
+        pytest.param([{"freeBytes": 97}, {"freeBytes": 0, "migEnabled": True}], 1, id="one is cut up"),
+    ],
+)
+def test_a_gpu_is_idle_when_nobody_holds_its_memory(gpus, idle):
+    row = reported(*gpus)
+    assert row is not None
+    assert row.idle == idle
+
+
+def test_slices_and_islands_are_kept():
+    cut = {
+        "migEnabled": True,
+        "mig": [{"profile": "1g.10gb"}, {"profile": "1g.10gb"}, {"profile": "3g.40gb"}],
+    }
+    row = reported(cut, {"nvlinkIsland": 0}, {"nvlinkIsland": 1}, {"nvlinkIsland": 1}, {})
+    assert row is not None
+    assert (row.gpus, row.slices, row.islands) == (4, {"1g.10gb": 2, "3g.40gb": 1}, (2, 1))
+
+
+def test_a_gpu_whose_memory_others_hold_is_not_free():
+    report = ModelNodeRow("n1", 8, 8, idle=5)
+    assert state(NODE, (), [report]).free(GPU) == 5
+    assert state(NODE, [PodUse("n1", {GPU: 2})], [report]).free(GPU) == 5, "a pod may hold what is not idle"
+    assert state(NODE, [PodUse("n1", {GPU: 6})], [report]).free(GPU) == 2, "or hold nothing yet"
+
+
+def test_a_promise_takes_of_what_is_idle():
+    found = state(NODE, (), [ModelNodeRow("n1", 8, 8, idle=5)])
+    assert found.taking({GPU: 2}).free(GPU) == 3
+    assert found.taking({GPU: 2}).taking({GPU: 4}).free(GPU) == 0
+
+
+def test_memory_that_sharers_hold_says_nothing_of_the_next_share():
+    node = labelled(replicas="4", **{"sharing-strategy": "time-slicing"})
+    found = state(replace(node, allocatable={GPU: 32}), (), [ModelNodeRow("n1", 8, 8, idle=0)])
+    assert found.free(GPU) == 32
+
+
+def test_what_is_not_free_is_told_with_its_cause():
+    fault = "GPU 3: XID 79 (GPU has fallen off the bus)"
+    report = ModelNodeRow("n1", 8, 7, faults=(fault,), idle=4)
+    assert state(NODE, (), [report]).free_of_total(GPU) == (
+        f"4 of 8 free ({fault}; memory of 3 is held by others than pods that asked for a GPU)"
+    )
+    assert state(NODE, [PodUse("n1", {GPU: 2})]).free_of_total(GPU) == "6 of 8 free"
+    assert state(NODE, (), [report]).free_of_total("memory") == f"{2**34} of {2**34} free"
+
+
+def test_a_node_all_of_whose_gpus_are_broken_says_why():
+    faults = ("GPU 0: lost", "GPU 1: ECC: 2 uncorrected memory errors")
+    found = state(NODE, (), [ModelNodeRow("n1", 2, 0, faults=faults)])
+    assert found.unusable is not None
+    assert found.unusable.message == (
+        "n1: needs a healthy GPU, found 0 of 2 (GPU 0: lost; GPU 1: ECC: 2 uncorrected memory errors); "
+        "see kubectl get modelnode n1 -o yaml"
+    )
+
+
+def test_of_many_faults_the_first_are_told():
+    faults = tuple(f"GPU {index}: lost" for index in range(8))
+    told = state(NODE, (), [ModelNodeRow("n1", 8, 0, faults=faults)]).free_of_total(GPU)
+    assert told == "0 of 8 free (GPU 0: lost; GPU 1: lost; GPU 2: lost; and 5 more)"
+
+
+def test_a_node_that_mig_cut_up_wholly_is_not_called_broken():
+    found = state(NODE, (), [ModelNodeRow("n1", 0, 0)])
+    assert found.unusable is None
 
 
 @pytest.mark.parametrize(

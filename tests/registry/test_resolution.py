@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelops.api.version import Resolved as Status
@@ -94,6 +94,7 @@ NAMES = st.sampled_from([field.alias or name for name, field in Status.model_fie
 
 
 @settings(deadline=None)  # the first look builds the types
+@example({}, {"provenance": None})
 @given(st.dictionaries(FIELDS, JSON, max_size=3), st.dictionaries(NAMES, JSON, max_size=3))
 def test_whatever_is_said_the_server_takes_the_status(fields, facts):
     said = {**json.loads(last_words()), "facts": {**FACTS, **facts}, **fields}

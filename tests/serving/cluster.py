@@ -101,12 +101,20 @@ class Server:
             raise NotFound(str(key))
         return copy.deepcopy(self.objects[key])
 
+    async def create(self, manifest: Manifest) -> Manifest:
+        key = key_of(manifest)
+        if key in self.objects:
+            raise Conflict(f"{key}: is there")
+        self.writes.append(f"create {key}")
+        return self.put(manifest)
+
     async def apply(self, manifest: Manifest) -> Manifest:
         manifest = copy.deepcopy(manifest)
         key = key_of(manifest)
         before = self.objects.get(key)
         meta = manifest["metadata"]
         version = meta.pop("resourceVersion", None)
+        assert before is not None or version is None, f"{key}: is gone"
         if before is not None:
             if version not in (None, before["metadata"]["resourceVersion"]):
                 raise Conflict(f"{key}: wanted version {version}")
@@ -143,6 +151,8 @@ class Server:
         if found is None:
             return
         assert wanted.uid in ("", found["metadata"]["uid"])
+        if wanted.resource_version not in ("", found["metadata"]["resourceVersion"]):
+            raise Conflict(f"{key}: is newer")
         self.writes.append(f"delete {key}")
         del self.objects[key]
 

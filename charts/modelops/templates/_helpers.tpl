@@ -46,6 +46,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "modelops.fullname" . }}-delivery
 {{- end -}}
 
+{{- define "modelops.nodes" -}}
+{{ include "modelops.fullname" . }}-nodes
+{{- end -}}
+
+{{/* The RuntimeClass that brings NVML into a pod: the one named, else nvidia where the cluster has it.  A
+renderer that asks no cluster, as GitOps tools do, finds none: name it there. */}}
+{{- define "modelops.nodesRuntimeClass" -}}
+{{- if .Values.nodes.runtimeClassName -}}
+{{ .Values.nodes.runtimeClassName }}
+{{- else if lookup "node.k8s.io/v1" "RuntimeClass" "" "nvidia" -}}
+nvidia
+{{- end -}}
+{{- end -}}
+
 {{- define "modelops.cleanup" -}}
 {{ include "modelops.fullname" . }}-cleanup
 {{- end -}}

@@ -95,7 +95,7 @@ class MetricVerdict:
         return {key: value for key, value in out.items() if value is not None}
 
     def _verdict(self) -> str:
-        if self.robust >= STEP_BACK_AT:
+        if self.robust >= STEP_BACK_AT or self.regression >= CERTAIN:
             return "Worse"
         if (
             self.certificate is not None

@@ -10,6 +10,7 @@ APPROVAL_GROUP = "approval.modelops.dev"
 """Virtual group of the custom verbs, so that no `*` on the product's group ever grants one."""
 FIELD_MANAGER = "modelops"
 DELIVERY_FIELD_MANAGER = "modelops-delivery"
+NODES_FIELD_MANAGER = "modelops-nodes"
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY_VALUE = "modelops"

@@ -27,8 +27,6 @@ class MigDevice(Status):
 
     profile: Word
     """Profile of the slice, such as 1g.10gb."""
-    uuid: Line | None = None
-    """NVML id of the slice."""
     memory_bytes: Count | None = None
     """Memory of the slice, in bytes."""
     free_bytes: Count | None = None
@@ -36,22 +34,22 @@ class MigDevice(Status):
 
 
 class Gpu(Status):
-    """One GPU, as NVML reports it."""
+    """One GPU, as NVML reports it.  Neither UUID nor serial number: nothing that decides needs them."""
 
     index: Count
-    """NVML index of the GPU."""
-    uuid: Line
-    """NVML id of the GPU."""
-    product: Line
-    """Product name in the form of the node label nvidia.com/gpu.product."""
-    memory_bytes: Count
-    """Memory with the driver's reserve, in bytes."""
+    """NVML index of the GPU, by which nvidia-smi -i finds it."""
+    product: Line | None = None
+    """Product name in the form of the node label nvidia.com/gpu.product.  Absent: it did not answer."""
+    memory_bytes: Count | None = None
+    """Memory with the driver's reserve, in bytes.  Absent: it did not answer."""
     free_bytes: Count | None = None
     """Memory that is free, in bytes.  Absent: the GPU does not tell."""
     reserved_bytes: Count | None = None
     """Memory that the driver keeps, in bytes.  Absent: the GPU does not tell."""
     healthy: bool
     """Whether the GPU may be used; if not, message says why."""
+    fault: Line | None = None
+    """What is wrong, in few words, such as XID 79.  Absent: nothing."""
     message: Message | None = None
     """What is wrong and what to do.  Absent: nothing."""
     xid: Count | None = None
@@ -60,12 +58,12 @@ class Gpu(Status):
     """Uncorrected memory errors since the driver was loaded.  Absent: the GPU does not tell."""
     remapped_rows: Count | None = None
     """Memory rows that were remapped.  Absent: the GPU does not tell."""
+    mig_enabled: bool | None = None
+    """Whether the GPU is cut into slices.  Absent: it cannot be."""
     mig: Annotated[tuple[MigDevice, ...], Field(max_length=16)] = ()
     """Slices, where MIG is on."""
     sharing: Word | None = None
-    """time-slicing or mps.  Absent: the GPU is not shared."""
-    replicas: Count | None = None
-    """Number of pods that may share the GPU.  Absent: 1."""
+    """mps: processes share it through MPS now.  Absent: none seen; NVML does not tell time-slicing."""
     nvlink_island: Count | None = None
     """GPUs with the same number are joined by NVLink.  Absent: none or unknown."""
 
@@ -116,9 +114,9 @@ class NodeStatus(Status):
     observed_generation: Count | None = None
     """The metadata.generation that this status describes."""
     conditions: Conditions = ()
-    """Ready, Reconciling and Stalled."""
-    gpus: Annotated[tuple[Gpu, ...], Field(max_length=64), ListMap(("uuid",))] = ()
-    """GPUs from NVML.  Absent: no GPU, or no agent that reads them."""
+    """GPUsReadable: whether the agent that reads GPUs can, and if not why."""
+    gpus: Annotated[tuple[Gpu, ...], Field(max_length=64), ListMap(("index",))] = ()
+    """GPUs from NVML.  Absent: none, or no agent that can read them."""
     product: Line | None = None
     """Product of the GPUs, for people."""
     gpu_count: Count | None = None
@@ -131,14 +129,16 @@ class NodeStatus(Status):
     """Version of the driver.  Absent: unknown."""
     cuda: Word | None = None
     """Newest CUDA version that the driver supports.  Absent: unknown."""
-    mig_strategy: Word | None = None
-    """none, single or mixed.  Absent: unknown."""
+    mig_slices: Line | None = None
+    """Slices by profile, for people, such as 7 x 1g.10gb.  Absent: none."""
+    gpus_observed_at: Instant | None = None
+    """When the GPUs were read for this report.  Absent: never."""
     cache: Annotated[tuple[NodeArtifact, ...], Field(max_length=500), ListMap(("digest",))] = ()
     """Artifacts in the node's store."""
     disk: Disk | None = None
     """The disk that holds the store.  Absent: no delivery agent."""
     observed_at: Instant | None = None
-    """When the report last changed."""
+    """When the report about cache and disk last changed."""
 
 
 class ModelNode(Resource):
@@ -151,7 +151,7 @@ class ModelNode(Resource):
         Column("Free", ".status.freeMemory"),
         Column("Healthy", ".status.healthyCount", "integer"),
         Column("Driver", ".status.driver"),
-        Column("MIG", ".status.migStrategy", wide=True),
+        Column("MIG", ".status.migSlices", wide=True),
         Column("CUDA", ".status.cuda", wide=True),
     )
 

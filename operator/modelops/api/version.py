@@ -282,6 +282,9 @@ class Resolved(Status):
     """Number of tokens in the vocabulary.  Absent: unknown."""
     sliding_window: Count | None = None
     """Attention window, in tokens.  Absent: full attention or unknown."""
+    attention: Annotated[str, Field(max_length=1024)] | None = None
+    """What decides on the cache of each layer, as JSON with the names of config.json; layer kinds are one
+    letter each: F full, S sliding, C chunked, L linear, N none.  Absent: every layer counts as full."""
     weights_bytes: Count | None = None
     """Size of the weights, in bytes.  Absent: unknown."""
     main_file: Annotated[str, Field(max_length=1024)] | None = None

@@ -10,9 +10,13 @@ MAX_TEXT = 128
 FIELDS = (
     "architecture", "parameters", "quantization", "contextTokens", "layers", "hiddenSize",
     "attentionHeads", "kvHeads", "headDim", "vocabulary", "slidingWindow", "weightsBytes", "mainFile",
+    "attention",
     "format", "license", "gated", "remoteCode", "pickle",
 )  # fmt: skip
 """Every fact, as it is called in ``status.resolved``."""
+
+WHOLE = ("mainFile", "attention")
+"""Texts that are never cut."""
 
 Known = Mapping[str, int | str | bool | None]
 """Facts by field; None and a missing field both mean unknown."""
@@ -23,14 +27,15 @@ def merge(found: Iterable[tuple[str, Known]]) -> dict[str, Any]:
 
     *found* holds pairs of a source ("config.json", "hub") and what it knows, the most trusted first.
     What comes from a file is bounded: a text is cut at 128 characters and loses control characters,
-    a number that is negative or past 2**53-1 counts as unknown.  Only ``mainFile`` stays as it is: a name
-    that is cut names nothing, and `digest.refuses` has looked at it.
+    a number that is negative or past 2**53-1 counts as unknown.  ``mainFile`` and
+    ``attention`` stay as they are: a name that is cut names nothing, half of a JSON text says nothing, and
+    both were checked where they were made.
     """
     facts: dict[str, Any] = {}
     provenance: dict[str, str] = {}
     for source, known in found:
         for field in FIELDS:
-            value = known.get(field) if field == "mainFile" else _bounded(known.get(field))
+            value = known.get(field) if field in WHOLE else _bounded(known.get(field))
             if value is not None and field not in facts:
                 facts[field] = value
                 provenance[field] = source

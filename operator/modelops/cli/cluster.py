@@ -72,6 +72,16 @@ class Cluster:
             await self._must_be_there(resource)
         return sorted(found, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
+    async def nodes(self) -> list[Manifest]:
+        """Return all ModelNodes by name; none for a person who may not list them."""
+        found: list[Manifest] = []
+        try:
+            async for page in self.kube.pages(resource_of(API_VERSION, "ModelNode")):
+                found += page.items
+        except errors.Forbidden:
+            return []
+        return sorted(found, key=lambda obj: str(obj["metadata"]["name"]))
+
     async def environment(self) -> str | None:
         """Return the environment of the namespace; None when this person may not read namespaces."""
         try:

@@ -1,6 +1,18 @@
 """The options that commands share, named as in kubectl."""
 
 import argparse
+import sys
+from typing import NoReturn
+
+BAD_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one sentence what is wrong with the command line, and ends with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(BAD_INPUT)
 
 
 def command(

@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": "tell why a service runs where it runs, or nowhere",
     "approve": "approve the bytes of a version, or reject or revoke them",
     "digest": "print the artifact digest of a folder; needs no cluster",
+    "fit": "tell whether a model runs on some GPUs, with the arithmetic; needs no cluster",
     "judge": "replay recorded samples through the judge; needs no cluster",
 }
 """One line of help by name; the module has the same name."""
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = flags.Parser(
         prog="kubectl modelops",
         description="Approve, watch and explain models on Kubernetes.",
         epilog="kubectl modelops COMMAND --help tells the options of a command and gives an example.",

@@ -35,6 +35,16 @@ _VERSIONS = (
     Column("DIGEST", keep=2),
     Column("AGE", keep=4),
 )
+_NODES = (
+    Column("NODE"),
+    Column("PRODUCT", keep=7),
+    Column("GPUS", is_right=True),
+    Column("HEALTHY", is_right=True),
+    Column("FREE", keep=8, is_right=True),
+    Column("SLICES", keep=4, is_optional=True),
+    Column("DRIVER", keep=3),
+    Column("CUDA", keep=2),
+)
 
 
 def overview(
@@ -45,8 +55,12 @@ def overview(
     now: datetime,
     *,
     is_everywhere: bool = False,
+    nodes: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """Return the picture; *where* names the namespace, or says that these are all of them."""
+    """Return the picture; *where* names the namespace, or says that these are all of them.
+
+    Of the ModelNodes in *nodes* those are shown whose GPUs were looked at.
+    """
     lines = [screen.paint(f"{where}: {_count(services, 'service')}, {_count(versions, 'version')}", BOLD)]
     skip = 0 if is_everywhere else 1
     if services:
@@ -55,9 +69,11 @@ def overview(
     if versions:
         rows = [_version(obj, now)[skip:] for obj in versions]
         lines += ["", *table(_VERSIONS[skip:], rows, screen)]
-    return lines + listed(
-        troubles.of_all([*services, *versions]), screen, is_empty=not services and not versions
-    )
+    looked_at = [node for node in nodes if condition(node, "GPUsReadable")]
+    if looked_at:
+        lines += ["", *table(_NODES, [_node(node) for node in looked_at], screen)]
+    found = troubles.of_all([*services, *versions]) + troubles.of_nodes(looked_at)
+    return lines + listed(found, screen, is_empty=not services and not versions and not looked_at)
 
 
 def listed(found: Sequence[troubles.Trouble], screen: Screen, *, is_empty: bool = False) -> list[str]:
@@ -106,6 +122,12 @@ def _service(obj: Mapping[str, Any], now: datetime) -> list[str]:
         seen.get("accelerator", "-"),
         age(meta.get("creationTimestamp"), now),
     ]
+
+
+def _node(obj: Mapping[str, Any]) -> list[str]:
+    seen = status(obj)
+    keys = ("product", "gpuCount", "healthyCount", "freeMemory", "migSlices", "driver", "cuda")
+    return [obj["metadata"]["name"], *(str(seen.get(key, "-")) for key in keys)]
 
 
 def _reason(obj: Mapping[str, Any]) -> str:

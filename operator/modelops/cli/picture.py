@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from modelops.analysis.verdict import CERTAIN
 from modelops.cli.screen import BOLD, Screen, age
 from modelops.cli.table import Column, table
 from modelops.cli.troubles import status
@@ -162,21 +163,30 @@ _COLUMNS = (
 
 
 def _metrics(analysis: Mapping[str, Any], screen: Screen) -> list[str]:
-    bar = (analysis.get("evidence") or {}).get("rollbackAt")
-    rows = [_metric(row, bar) for row in analysis.get("metrics") or ()]
+    field, bar = _deciding(analysis.get("evidence") or {})
+    rows = [_metric(row, field, bar) for row in analysis.get("metrics") or ()]
     return table(_COLUMNS, rows, screen) if rows else ["no metric has numbers yet"]
 
 
-def _metric(row: Mapping[str, Any], bar: float | None) -> list[str]:
-    over = f" over {row['boundary']}s" if row.get("boundary") else ""
+def _deciding(evidence: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Return which evidence decides, and its bar: all of it where one window alone is overwhelming."""
+    bar = evidence.get("rollbackAt")
+    is_certain = evidence.get("regression", 0.0) >= CERTAIN and evidence.get("robust", 0.0) < (
+        bar or math.inf
+    )
+    return ("regression", CERTAIN) if is_certain else ("robust", bar)
+
+
+def _metric(row: Mapping[str, Any], field: str, bar: float | None) -> list[str]:
+    canary, _, over = str(row.get("canary", "-")).partition(" over ")
     n = row.get("n") or {}
     certificate = row.get("certificate")
     return [
-        f"{row.get('name')}{over}",
-        str(row.get("canary", "-")).removesuffix(over),
-        str(row.get("stable", "-")).removesuffix(over),
+        f"{row.get('name')} over {over}" if over else str(row.get("name")),
+        canary,
+        str(row.get("stable", "-")).partition(" over ")[0],
         f"{n.get('canary', 0)} vs {n.get('stable', 0)}",
-        _of(row.get("robust", row.get("regression")), bar),
+        _of(row.get(field, row.get("regression")), bar),
         "-" if certificate is None else _of(certificate, row.get("promoteAt")),
         row.get("verdict", "-") if row.get("weight", 1) else "reported",
     ]
@@ -185,7 +195,11 @@ def _metric(row: Mapping[str, Any], bar: float | None) -> list[str]:
 def _of(value: float | None, bar: float | None) -> str:
     if value is None:
         return "-"
-    return brief(value) if bar is None else f"{brief(value)} of {bar:g}"
+    return brief(value) if bar is None else f"{brief(value)} of {_short(bar)}"
+
+
+def _short(bar: float) -> str:
+    return f"{bar:g}".replace("e+0", "e")
 
 
 def brief(value: float) -> str:
@@ -197,7 +211,8 @@ def brief(value: float) -> str:
 
 def _evidence(analysis: Mapping[str, Any], screen: Screen) -> list[str]:
     evidence, proof = analysis.get("evidence") or {}, analysis.get("certificate") or {}
-    harm = evidence.get("robust", evidence.get("regression"))
+    field, deciding = _deciding(evidence)
+    harm = evidence.get(field, evidence.get("regression"))
     lines: list[str] = []
     if harm is not None:
         bars = [
@@ -205,8 +220,10 @@ def _evidence(analysis: Mapping[str, Any], screen: Screen) -> list[str]:
             (evidence.get("stepBackAt"), "steps back at"),
             (evidence.get("rollbackAt"), "rolls back at"),
         ]
-        told = ", ".join(f"{word} {bar:g}" for bar, word in bars if bar is not None)
-        lines += _scale("evidence", harm, evidence.get("rollbackAt"), told, screen)
+        told = ", ".join(f"{word} {_short(bar)}" for bar, word in bars if bar is not None)
+        if deciding == CERTAIN:
+            told = f"a single window rolls back at {_short(CERTAIN)}"
+        lines += _scale("evidence", harm, deciding, told, screen)
     if proof.get("value") is not None:
         told = f"promotes at {proof['promoteAt']:g}" if proof.get("promoteAt") else ""
         lines += _scale("proof", proof["value"], proof.get("promoteAt"), told, screen)

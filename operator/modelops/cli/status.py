@@ -23,7 +23,9 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="an InferenceService; absent: the whole namespace"
     )
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="every namespace")
+    parser.add_argument(
+        "-A", "--all-namespaces", action="store_true", help="every namespace, and the GPUs of the nodes"
+    )
     flags.add_output(parser)
     flags.add_cluster(parser)
     parser.set_defaults(run=run)
@@ -39,23 +41,26 @@ def run(args: argparse.Namespace) -> int:
     from modelops.cli import cluster  # 0.4 s of CPU that --help need not pay
     from modelops.cli.output import dump
 
-    async def look(seen: cluster.Cluster) -> tuple[list[Manifest], list[Manifest]]:
+    async def look(seen: cluster.Cluster) -> tuple[list[Manifest], list[Manifest], list[Manifest]]:
         if args.name:
             services = [await seen.get("InferenceService", args.name)]
         else:
             services = await seen.rows("InferenceService", is_everywhere=args.all_namespaces)
-        return services, await seen.rows("ModelVersion", is_everywhere=args.all_namespaces)
+        versions = await seen.rows("ModelVersion", is_everywhere=args.all_namespaces)
+        return services, versions, await seen.nodes() if args.all_namespaces else []
 
     where = cluster.target(args)
-    services, versions = cluster.ask(where, look)
+    services, versions, nodes = cluster.ask(where, look)
     if args.output:
-        dump(services[0] if args.name else [*services, *versions], args.output)
+        dump(services[0] if args.name else [*services, *versions, *nodes], args.output)
         return 0
     now = datetime.now(UTC)
     if args.name:
         screen.show(detail(services[0], versions, screen.here(), now))
         return 0
     title = "all namespaces" if args.all_namespaces else where.namespace
-    lines = overview(services, versions, title, screen.here(), now, is_everywhere=args.all_namespaces)
+    lines = overview(
+        services, versions, title, screen.here(), now, is_everywhere=args.all_namespaces, nodes=nodes
+    )
     screen.show(lines)
     return 0

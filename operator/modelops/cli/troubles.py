@@ -43,6 +43,20 @@ def of_all(objects: Iterable[Mapping[str, Any]]) -> list[Trouble]:
     return sorted(_once(t for obj in objects for t in troubles(obj)), key=lambda trouble: not trouble.is_bad)
 
 
+def of_nodes(nodes: Iterable[Mapping[str, Any]]) -> list[Trouble]:
+    """Return what is not fine with the GPUs of ModelNodes."""
+    found: list[Trouble] = []
+    for node in nodes:
+        readable = condition(node, "GPUsReadable")
+        if readable.get("status") == "False":
+            found.append(Trouble(readable["message"]))
+        gpus = status(node).get("gpus") or ()
+        found += [
+            Trouble(f"{node['metadata']['name']}, {gpu['message']}") for gpu in gpus if "message" in gpu
+        ]
+    return found
+
+
 def lines(found: Sequence[Trouble], screen: Screen) -> list[str]:
     """Return the sentences, marked and wrapped."""
     out: list[str] = []

@@ -6,7 +6,6 @@ cost 20 to 40 MB.
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -310,7 +309,8 @@ class Kube:
         """Send one request in its turn and return the decoded answer."""
         if request.is_free:
             return await self._exchange(request)
-        if self._bucket and request.verb in _WRITES and (pause := self._bucket.reserve(time.monotonic())):
+        now = asyncio.get_running_loop().time
+        if self._bucket and request.verb in _WRITES and (pause := self._bucket.reserve(now())):
             await asyncio.sleep(pause)
         async with self._slots:
             return await self._exchange(request)

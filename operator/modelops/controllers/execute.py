@@ -10,7 +10,7 @@ from typing import Any
 from modelops.api.names import APPLIED_HASH
 from modelops.clients.errors import Conflict, NotFound
 from modelops.clients.events import Recorder
-from modelops.clients.kinds import Resource
+from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
@@ -20,7 +20,9 @@ from modelops.plan import Event, Manifest, Plan, Ref, ref
 log = logging.getLogger(__name__)
 
 TRAFFIC = frozenset({"HTTPRoute"})
-"""Kinds that move traffic: a write also carries the version of the row that it was planned from."""
+"""Kinds that move traffic: not even the first write of one may land on an object that is not known."""
+
+_IDENTITY = ("namespace", "name", "labels", "ownerReferences")
 
 
 class NameTaken(Exception):
@@ -30,6 +32,16 @@ class NameTaken(Exception):
         super().__init__(
             f"{child}: needs to be made by this object, found one that is not controlled by it; "
             "wait until it is gone, or delete or rename it"
+        )
+
+
+class KindAbsent(Exception):
+    """The cluster does not have the kind of a child."""
+
+    def __init__(self, child: Ref) -> None:
+        super().__init__(
+            f"{child}: needs the kind {child.kind} of {child.api_version}, found none in the cluster; "
+            "install its CustomResourceDefinition"
         )
 
 
@@ -51,6 +63,7 @@ class Executor:
         Raises:
             Conflict: somebody wrote first; nothing that the plan wanted after that was done.
             NameTaken: a child's name belongs to somebody else.
+            KindAbsent: a child's kind is not installed.
             ApiError: a write failed or was refused.
         """
         about = Ref(resource.api_version, resource.kind, row.namespace or None, row.name, row.uid)
@@ -87,42 +100,60 @@ class Executor:
         child = ref(manifest)
         digest = applied_hash(manifest)
         row = self._store.get(child.kind, child.namespace, child.name)
-        if row is None and child.kind in TRAFFIC:
-            await self._must_be_absent(child)
         if row is not None:
             _must_be_ours(child, manifest, row)
             if not repairs and row.applied_hash == digest and not self._has_drifted(row, child, manifest):
                 return
-        stored = await self._kube.apply(_body(manifest, digest, row))
+        known = {} if row is None else {"uid": row.uid, "resourceVersion": str(row.resource_version)}
+        if row is None and child.kind in TRAFFIC:
+            known = await self._begin(child, manifest)
+        try:
+            stored = await self._kube.apply(_body(manifest, digest, known))
+        except NotFound as error:
+            raise await self._absent(child, error) from error
         self._saw(child, stored)
-        if row is None or int(stored["metadata"]["resourceVersion"]) != row.resource_version:
+        if stored["metadata"]["resourceVersion"] != known.get("resourceVersion"):
             log.info("%s/%s: applied %s", about.namespace, about.name, child)
 
-    async def _must_be_absent(self, child: Ref) -> None:
-        """Look before the first write: an apply without precondition would overwrite what we do not know.
+    async def _begin(self, child: Ref, manifest: Manifest) -> Manifest:
+        """Make the object without its content and return its uid and version.
+
+        An apply would overwrite what is there; a create that comes too late does nothing.
 
         Raises:
             Conflict: it is there; the row is known now, and the next pass plans from it.
         """
+        meta = {name: manifest["metadata"][name] for name in _IDENTITY if name in manifest["metadata"]}
+        bare = {"apiVersion": child.api_version, "kind": child.kind, "metadata": meta, "spec": {}}
         try:
-            found = await self._kube.get(child)
-        except NotFound:
-            return
-        if self._saw(child, found):
-            version = found["metadata"]["resourceVersion"]
-            raise Conflict(f"{child}: needs to be absent, found version {version}; plans again")
+            stored = await self._kube.create(bare)
+        except NotFound as error:
+            raise await self._absent(child, error) from error
+        except Conflict:
+            self._saw(child, await self._kube.get(child))
+            raise
+        self._saw(child, stored)
+        return {name: stored["metadata"][name] for name in ("uid", "resourceVersion")}
+
+    async def _absent(self, child: Ref, error: NotFound) -> Exception:
+        """Return why a child cannot be made: its kind is not installed, or its namespace is gone."""
+        resource = resource_of(child.api_version, child.kind)
+        return error if await self._kube.serves(resource) else KindAbsent(child)
 
     def _has_drifted(self, row: Row, child: Ref, manifest: Manifest) -> bool:
         watched = self._watched.get(child.kind)
         return watched is not None and watched.drifted(row, manifest)
 
     async def _delete(self, about: Ref, gone: Ref) -> None:
-        """Delete under the uid that was planned from."""
-        if not gone.uid:
-            row = self._store.get(gone.kind, gone.namespace, gone.name)
-            if row is None:
-                return
-            gone = replace(gone, uid=row.uid)
+        """Delete under the uid and the version that were planned from.
+
+        The version too: a delete that comes late must not hit what has been given another role meanwhile.
+        """
+        row = self._store.get(gone.kind, gone.namespace, gone.name)
+        if row is None and not gone.uid:
+            return
+        if row is not None and gone.uid in ("", row.uid):
+            gone = replace(gone, uid=row.uid, resource_version=str(row.resource_version))
         await self._kube.delete(gone)
         log.info("%s/%s: deleted %s", about.namespace, about.name, gone)
 
@@ -146,15 +177,11 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def _body(manifest: Manifest, digest: str, row: Row | None) -> Manifest:
-    """Return what goes to the server: the wish, its hash, and the preconditions of the row."""
-    meta = dict(manifest["metadata"])
-    meta["annotations"] = {**(meta.get("annotations") or {}), APPLIED_HASH: digest}
-    if row is not None:
-        meta["uid"] = row.uid
-        if manifest["kind"] in TRAFFIC:
-            meta["resourceVersion"] = str(row.resource_version)
-    return {**manifest, "metadata": meta}
+def _body(manifest: Manifest, digest: str, known: Manifest) -> Manifest:
+    """Return what goes to the server: the wish, its hash, and what is known of it as preconditions."""
+    meta = manifest["metadata"]
+    notes = {**(meta.get("annotations") or {}), APPLIED_HASH: digest}
+    return {**manifest, "metadata": {**meta, "annotations": notes, **known}}
 
 
 def _must_be_ours(child: Ref, manifest: Manifest, row: Row) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from modelops.clients.errors import ApiError, NotFound
+from modelops.clients.errors import ApiError, Conflict, NotFound
 from modelops.plan import Manifest, Ref
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class Elector:
         self._jitter = jitter
         self._valid_until = -math.inf
         self._is_over = False
+        self._mine: Manifest | None = None  # the record as our last write left it
         self._seen = ""  # the version of the record that somebody else holds
         self._seen_at = -math.inf
         self._seen_duration = self._duration
@@ -129,12 +130,14 @@ class Elector:
             log.warning("%s: not released, runs out by itself: %s", self._lease, error)
 
     async def _take(self, before: float) -> bool:
-        """Read the Lease and write it when it is ours, empty or expired."""
+        """Renew what is ours, else read the Lease and write it when it is ours, empty or expired."""
+        if await self._renewed():
+            return True
         try:
             lease = await self._box.get_lease(self._lease)
         except NotFound:
             term = self._next_term(is_ours=False, seen=-1)
-            await self._box.create_lease(self._manifest(self._spec(term)))
+            self._mine = await self._box.create_lease(self._manifest(self._spec(term)))
             self.term = term
             return True
         spec: Manifest = lease.get("spec") or {}
@@ -145,8 +148,23 @@ class Elector:
         is_ours = holder == self.identity
         term = self._next_term(is_ours=is_ours, seen=int(spec.get("leaseTransitions") or 0))
         acquired = spec.get("acquireTime") if is_ours else None
-        await self._box.replace_lease({**lease, "spec": self._spec(term, acquired)})
+        self._mine = await self._box.replace_lease({**lease, "spec": self._spec(term, acquired)})
         self.term = term
+        return True
+
+    async def _renewed(self) -> bool:
+        """Renew without reading: half as many requests, and a server that is slow is slow only once.
+
+        After any failure the record is read again.
+        """
+        mine, self._mine = self._mine, None
+        if mine is None or self.term is None:
+            return False
+        spec = self._spec(self.term, mine["spec"].get("acquireTime"))
+        try:
+            self._mine = await self._box.replace_lease({**mine, "spec": spec})
+        except Conflict:
+            return False
         return True
 
     def _has_expired(self, lease: Manifest, before: float) -> bool:

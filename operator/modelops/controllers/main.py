@@ -4,47 +4,35 @@ import argparse
 import asyncio
 import logging
 import os
-import random
 import socket
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import disable_created_metrics
 
 from modelops.clients.errors import ApiError
-from modelops.clients.events import Recorder
 from modelops.clients.kube import Kube, connect
 from modelops.clients.rate import TokenBucket
 from modelops.controllers import metrics, probes
 from modelops.controllers.clock import Clock
-from modelops.controllers.execute import Executor
 from modelops.controllers.lease import LEASE_API, Elector, Timing
-from modelops.controllers.observations import Observations
-from modelops.controllers.observe import Observer
-from modelops.controllers.queue import Queue
-from modelops.controllers.reflector import Reflector
+from modelops.controllers.machine import Machine, build, forever
 from modelops.controllers.seam import Assemble, Kinds, Parts
 from modelops.controllers.shell import Shell, configure_logging, handle_signals, registry_for
-from modelops.controllers.store import Key, Store
-from modelops.controllers.sweep import Sweeper
-from modelops.controllers.worker import Loop, Workers, is_requested
 from modelops.plan import Ref
 from modelops.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "/etc/modelops/config.yaml"
-COMPONENT = "modelops-operator"
 _DRAIN_SECONDS = 20.0
 _FAREWELL_SECONDS = 3.0
 _ASK_SECONDS = 2.0
 _DOWN_SECONDS = 60.0
 _LAG_SECONDS = 5.0
-_RESTART_SECONDS = (1.0, 30.0)
 
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -80,39 +68,40 @@ def _every_kind(parts: Parts) -> Kinds:
     return assemble(parts)
 
 
-@dataclass(slots=True)
-class _Machine:
-    """Everything that runs while this replica leads."""
-
-    kinds: Kinds
-    store: Store
-    queue: Queue[Key]
-    observer: Observer
-    sweeper: Sweeper
-    reflectors: tuple[Reflector, ...]
-    workers: Workers
-    shell: Shell
-    synced: asyncio.Event
-
-
 class Operator:
     """One replica."""
 
-    def __init__(self, settings: Settings, assemble: Assemble, kubeconfig: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        assemble: Assemble,
+        kubeconfig: str | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+        end: Callable[[int], None] = os._exit,
+    ) -> None:
+        """*wall* is the machine's clock; *end* ends the process at once, with a status."""
         self._settings = settings
+        self._wall = wall
+        self._end = end
         self._assemble = assemble
         self._kubeconfig = kubeconfig
         self._stop = asyncio.Event()
-        self._clock = Clock()
+        self._clock = Clock(wall)
+        self._monotonic: Callable[[], float] = time.monotonic
         self._lag = probes.Lag()
-        self._machine: _Machine | None = None
+        self._machine: Machine | None = None
+        self._kopf: Shell | None = None
         self._elector: Elector | None = None
 
     async def run(self) -> int:
         """Serve probes, become the leader, lead, and return the exit status."""
+        # All waiting is by the loop's own clock, so that a test can hold it.
+        self._monotonic = asyncio.get_running_loop().time
+        self._clock = Clock(self._wall, self._monotonic)
         handle_signals(self._stop.set)
         servers = await self._serve()
-        ticker = asyncio.create_task(_forever("ticker", lambda: self._lag.run(self._tick)), name="ticker")
+        ticker = asyncio.create_task(forever("ticker", lambda: self._lag.run(self._tick)), name="ticker")
         kube = await self._connect()
         try:
             elector = self._elector = self._candidate(kube)
@@ -155,6 +144,7 @@ class Operator:
             # The name alone could be that of an earlier life.
             f"{name}_{uuid.uuid4()}",
             Timing(lease.duration, lease.renew, lease.retry),
+            monotonic=self._monotonic,
         )
 
     async def _acquired(self, elector: Elector) -> bool:
@@ -180,14 +170,17 @@ class Operator:
     async def _lead(self, kube: Kube, elector: Elector) -> int:
         keeping = asyncio.create_task(elector.keep(), name="keep the lease")
         keeping.add_done_callback(self._lost)
-        machine = self._machine = self._build(kube)
+        machine = self._machine = build(
+            self._settings, self._assemble, kube, self._clock, monotonic=self._monotonic
+        )
         if told := await self._missing_kinds(kube, machine.kinds):
             log.error("modelops operator: %s", told)
             await self._let_go(elector, keeping)
             return 1
-        working, helping = self._start(machine)
+        kopf = self._kopf = self._shell(machine, kube)
+        working, helping = machine.start()
         # Last: at its end kopf cancels every task that is younger than itself.
-        shell = asyncio.create_task(machine.shell.supervise(), name="kopf")
+        shell = asyncio.create_task(kopf.supervise(), name="kopf")
         await self._stop.wait()
         log.info("stopping: takes no more keys")
         machine.queue.shut()
@@ -195,43 +188,21 @@ class Operator:
         if working:
             await asyncio.wait(working, timeout=_DRAIN_SECONDS)
         await _cancelled(*working)
-        machine.shell.stop()
+        kopf.stop()
         await self._let_go(elector, keeping)
         await asyncio.wait((shell,), timeout=_FAREWELL_SECONDS)
         await _cancelled(shell)
         return 0
 
-    def _build(self, kube: Kube) -> _Machine:
-        """Put the parts together; nothing runs yet."""
-        settings, store, queue = self._settings, Store(), Queue[Key]()
-        observations = Observations(queue.add)
-        kinds = self._assemble(Parts(settings, kube, store, observations, self._clock))
-        for watched in kinds.watched:
-            for name, values in watched.indexes:
-                store.add_index(watched.resource.kind, name, values)
-        observer = Observer(kinds.watched, store, queue, observations)
-        sweeper = Sweeper(kube, kinds.watched, settings.watch_namespaces, store, observer, settings.resync)
-        observer.on_failure = sweeper.demand
-        recorder = Recorder(kube, COMPONENT, settings.identity or socket.gethostname(), self._clock.now)
-        executor = Executor(kube, store, observer, recorder, kinds.watched)
-        loop = Loop(store, queue, observations, executor, self._clock, settings.resync)
-        workers = Workers(loop, kinds.roots)
-        observer.purge_hooks.append(workers.purge)
-        synced = asyncio.Event()
+    def _shell(self, machine: Machine, kube: Kube) -> Shell:
+        """Return kopf, ready to bring our own kinds."""
 
         def relisted() -> None:
-            if synced.is_set():
-                sweeper.demand()
+            if machine.synced.is_set():
+                machine.sweeper.demand()
 
-        registry = registry_for(kinds.watched, observer, kube.configuration, relisted)
-        shell = Shell(registry, settings.watch_namespaces, self._stop.set, sweeper.demand)
-        reflectors = tuple(
-            Reflector(kube, watched, store, observer, namespace)
-            for watched in kinds.watched
-            if not watched.is_own
-            for namespace in ((watched.resource.namespaced and settings.watch_namespaces) or (None,))
-        )
-        return _Machine(kinds, store, queue, observer, sweeper, reflectors, workers, shell, synced)
+        registry = registry_for(machine.kinds.watched, machine.observer, kube.configuration, relisted)
+        return Shell(registry, self._settings.watch_namespaces, self._stop.set, machine.sweeper.demand)
 
     async def _missing_kinds(self, kube: Kube, kinds: Kinds) -> str | None:
         """Return a sentence when the cluster lacks kinds of ours; kopf would only log it and wait."""
@@ -251,37 +222,6 @@ class Operator:
             return f"needs {names}, found none in the cluster; install the CRDs and start again"
         return None
 
-    def _start(self, machine: _Machine) -> tuple[list["asyncio.Task[None]"], list["asyncio.Task[None]"]]:
-        """Start everything but kopf; return the workers, and the others."""
-
-        def start(name: str, what: Callable[[], Awaitable[None]]) -> "asyncio.Task[None]":
-            return asyncio.create_task(_forever(name, what), name=name)
-
-        def after_sync(what: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-            async def wait_first() -> None:
-                await machine.synced.wait()
-                await what()
-
-            return wait_first
-
-        helping = [start(str(reflector), reflector.run) for reflector in machine.reflectors]
-        helping.append(start("sweep", machine.sweeper.run))
-        helping.append(start("sync", lambda: self._sync(machine)))
-        helping += [start(name, after_sync(what)) for name, what in machine.kinds.background]
-        working = [
-            start(f"worker {number}", lambda: machine.workers.run(machine.synced))
-            for number in range(self._settings.workers)
-        ]
-        return working, helping
-
-    async def _sync(self, machine: _Machine) -> None:
-        """Let the workers go once everything was seen."""
-        for reflector in machine.reflectors:
-            await reflector.synced.wait()
-        await machine.sweeper.synced.wait()
-        log.info("synced: %s rows", machine.store.sizes[0])
-        machine.synced.set()
-
     async def _let_go(self, elector: Elector, keeping: "asyncio.Task[None]") -> None:
         keeping.remove_done_callback(self._lost)
         await _cancelled(keeping)
@@ -293,7 +233,7 @@ class Operator:
         if not keeping.cancelled() and (error := keeping.exception()):
             log.critical("keeping the Lease failed", exc_info=error)
         logging.shutdown()
-        os._exit(1)
+        self._end(1)
 
     # --- what the probes ask ---------------------------------------------------------------------
 
@@ -314,8 +254,8 @@ class Operator:
         machine = self._machine
         if machine is None:
             return None
-        since = [str(one) for one in machine.reflectors if _is_long(one.down_since)]
-        since += ["kopf"] if _is_long(machine.shell.down_since) else []
+        since = [str(one) for one in machine.reflectors if self._is_long(one.down_since)]
+        since += ["kopf"] if self._kopf and self._is_long(self._kopf.down_since) else []
         return f"watches: down for {_DOWN_SECONDS:.0f} s: {', '.join(since)}" if since else None
 
     def _tick(self) -> None:
@@ -326,25 +266,8 @@ class Operator:
             metrics.QUEUE_DEPTH.set(self._machine.queue.depth)
             metrics.QUEUE_AGE.set(self._machine.queue.age)
 
-
-def _is_long(since: float | None) -> bool:
-    return since is not None and time.monotonic() - since >= _DOWN_SECONDS
-
-
-async def _forever(name: str, what: Callable[[], Awaitable[None]]) -> None:
-    """Run *what* and start it again when it fails; its clean end is the end."""
-    pause, cap = _RESTART_SECONDS
-    while True:
-        try:
-            return await what()
-        except asyncio.CancelledError:
-            if is_requested():
-                raise
-            log.error("%s: was cancelled by nobody; starts again", name)
-        except Exception:  # one task that fails must not end the others in silence
-            log.exception("%s: failed; starts again", name)
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        pause = min(cap, pause * 2)
+    def _is_long(self, since: float | None) -> bool:
+        return since is not None and self._monotonic() - since >= _DOWN_SECONDS
 
 
 async def _cancelled(*tasks: "asyncio.Task[None]") -> None:

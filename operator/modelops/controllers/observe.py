@@ -53,6 +53,13 @@ class Observer:
             self.on_failure()
             return False
 
+    def wake_all(self) -> None:
+        """Plan everything again: something that plans do not see has changed."""
+        for watched in self._watched.values():
+            if watched.is_own:
+                for row in self._store.rows(watched.resource.kind):
+                    self._wake(watched, row)
+
     def forget(self, kind: str, row: Row) -> bool:
         """Drop a row that a complete list did not hold."""
         watched = self._watched[kind]

@@ -1,7 +1,6 @@
 """Answer the kubelet's probes and Prometheus."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -57,9 +56,10 @@ class Lag:
 
     async def run(self, each: Callable[[], None] = lambda: None) -> None:
         """Measure each second, for ever, and call *each*."""
+        loop = asyncio.get_running_loop()
         while True:
-            before = time.monotonic()
+            before = loop.time()
             await asyncio.sleep(_TICK_SECONDS)
-            self.seconds = max(0.0, time.monotonic() - before - _TICK_SECONDS)
+            self.seconds = max(0.0, loop.time() - before - _TICK_SECONDS)
             metrics.LOOP_LAG.set(self.seconds)
             each()

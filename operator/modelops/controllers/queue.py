@@ -39,6 +39,7 @@ class Queue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._count = 0  # orders wake-ups of one instant, so that keys are never compared
         self._failures: dict[K, int] = {}
+        self._held: dict[K, float] = {}
         self._is_shut = False
         self._changed = asyncio.Event()
 
@@ -47,6 +48,9 @@ class Queue(Generic[K]):
     def add(self, key: K) -> None:
         """Ask for a pass as soon as possible."""
         if self._is_shut or key in self._dirty:
+            return
+        if (left := self._left(key)) > 0:
+            self.add_after(key, left)
             return
         self._dirty[key] = self._monotonic()
         if key not in self._processing:
@@ -66,6 +70,11 @@ class Queue(Generic[K]):
         heapq.heappush(self._heap, (due, self._count, key))
         self._changed.set()
 
+    def hold(self, key: K, seconds: float) -> None:
+        """Ask for a pass in *seconds*, and for none before, whatever is added: the server asked for it."""
+        self._held[key] = self._monotonic() + seconds
+        self.add_after(key, seconds)
+
     def add_backoff(self, key: K, first: float = _FIRST_SECONDS, cap: float = _CAP_SECONDS) -> float:
         """Ask for a pass later, the later the more often it failed; return the seconds."""
         failures = self._failures.get(key, 0)
@@ -83,6 +92,7 @@ class Queue(Generic[K]):
         """Drop everything remembered of a key that is gone, but a pass that was asked for."""
         self._failures.pop(key, None)
         self._wake_ups.pop(key, None)
+        self._held.pop(key, None)
 
     # --- taking ----------------------------------------------------------------------------------
 
@@ -95,14 +105,20 @@ class Queue(Generic[K]):
         self._processing.add(key)
         del self._dirty[key]
         self._wake_ups.pop(key, None)
+        self._held.pop(key, None)
         return key
 
     def done(self, key: K) -> None:
         """End the processing of *key*; it waits again when it was added meanwhile."""
         self._processing.discard(key)
-        if key in self._dirty:
-            self._waiting.append(key)
-            self._changed.set()
+        if key not in self._dirty:
+            return
+        if (left := self._left(key)) > 0:
+            del self._dirty[key]
+            self.add_after(key, left)
+            return
+        self._waiting.append(key)
+        self._changed.set()
 
     async def get(self) -> K | None:
         """Wait for a key and take it; None once the queue is shut."""
@@ -138,6 +154,7 @@ class Queue(Generic[K]):
             len(self._dirty),
             len(self._processing),
             len(self._wake_ups),
+            len(self._held),
             len(self._failures),
         )
 
@@ -151,6 +168,10 @@ class Queue(Generic[K]):
         while self._heap and self._wake_ups.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)  # taken, purged, or replaced by an earlier one
         return max(0.0, self._heap[0][0] - self._monotonic()) if self._heap else None
+
+    def _left(self, key: K) -> float:
+        """Return the seconds for which *key* is held; 0.0 when it is not."""
+        return max(0.0, self._held[key] - self._monotonic()) if key in self._held else 0.0
 
     def _ripen(self) -> None:
         """Add every key whose wake-up is due."""

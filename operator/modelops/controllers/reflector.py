@@ -87,7 +87,10 @@ class Reflector:
             # A newer row came from a write of ours after the list was made.
             if row.uid not in seen and row.resource_version <= int(version):
                 self._observer.forget(self._resource.kind, row)
-        self.is_absent = False
+        if self.is_absent:
+            log.info("%s: the cluster has it now", self)
+            self.is_absent = False
+            self._observer.wake_all()  # what could not be made before can be made now
         self.synced.set()
         return version
 

@@ -1,6 +1,6 @@
 """InferenceService: gather what its plan looks at."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +13,12 @@ from modelops.api.version import ModelVersion
 from modelops.clients.kinds import Resource, resource_of
 from modelops.controllers import context, references, rows
 from modelops.controllers.context import GateKeys
+from modelops.controllers.promises import Promises
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Store
-from modelops.placement.inventory import Inventory, PodUse, inventory
+from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
+from modelops.placement.reservations import reserve
 from modelops.plan import Plan, Reason
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
@@ -50,6 +52,9 @@ class Services:
         self._parts = parts
         self._keys = keys
         self._defaults = defaults(parts)
+        self._promises = Promises()
+        self._stock = Inventory()
+        self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def gather(self, key: Key, store: Store) -> Snapshot | None:
         """Return the snapshot; None for one that is going away."""
@@ -69,7 +74,7 @@ class Services:
             status=obj.get("status") or {},
             environment=environment,
             defaults=self._defaults,
-            inventory=self._inventory(store),
+            inventory=reserve(self._inventory(store), self._promises.unbound(key, store)),
             wanted=wanted,
             versions=self._roles(obj, environment),
             policy=policy,
@@ -83,7 +88,9 @@ class Services:
         )
 
     def plan(self, seen: Snapshot, now: datetime) -> Plan:
-        return serving.plan(seen, now)
+        made = serving.plan(seen, now)
+        self._promises.note(Key(self.resource.kind, seen.namespace, seen.name), made)
+        return made
 
     # --- the wanted version ---------------------------------------------------------------------------
 
@@ -192,19 +199,31 @@ class Services:
         return _in_force(service, marked[0]) if marked else (None, None)
 
     def _inventory(self, store: Store) -> Inventory:
-        """Return the cluster with what all pods take."""
-        nodes = [row.node for row in store.rows("Node") if isinstance(row, rows.NodeStored)]
-        pods: list[PodUse] = [
-            row.use
-            for row in store.rows("Pod")
-            if isinstance(row, rows.PodStored) and row.use is not None and not row.is_finished
-        ]
-        reports = [
-            row.gpus
-            for row in store.rows("ModelNode")
-            if isinstance(row, rows.ModelNodeStored) and row.gpus is not None
-        ]
-        return inventory(nodes, pods, reports)
+        """Return the cluster with what all pods take; made anew only as far as something changed."""
+        nodes, pods = store.changes("Node", "ModelNode"), store.changes("Pod")
+        if nodes != self._seen[0]:
+            self._stock = _stock(store)
+        elif pods != self._seen[1]:
+            self._stock = renewed(self._stock, _uses(store))
+        self._seen = nodes, pods
+        return self._stock
+
+
+def _stock(store: Store) -> Inventory:
+    nodes = [row.node for row in store.rows("Node") if isinstance(row, rows.NodeStored)]
+    reports = [
+        row.gpus
+        for row in store.rows("ModelNode")
+        if isinstance(row, rows.ModelNodeStored) and row.gpus is not None
+    ]
+    return inventory(nodes, _uses(store), reports)
+
+
+def _uses(store: Store) -> Iterator[PodUse]:
+    """Yield what pods take that are bound and have not ended."""
+    for row in store.rows("Pod"):
+        if isinstance(row, rows.PodStored) and row.use is not None and not row.is_finished:
+            yield row.use
 
 
 def defaults(parts: Parts) -> Defaults:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import signal
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -153,7 +152,7 @@ class Shell:
         self._demand = demand
         self._stop = asyncio.Event()
         self.restarts = 0
-        self.down_since: float | None = time.monotonic()
+        self.down_since: float | None = _now()
         """Since when kopf does not run, by the monotonic clock; None while it does."""
 
     def stop(self) -> None:
@@ -168,7 +167,7 @@ class Shell:
         """
         pause = _FIRST_SECONDS
         while not self._stop.is_set():
-            started = time.monotonic()
+            started = _now()
             try:
                 await self._run()
             except asyncio.CancelledError:
@@ -178,13 +177,12 @@ class Shell:
             except Exception as error:  # noqa: BLE001  # whatever ends kopf must not end the process
                 log.error("kopf ended: %s; it starts again", f"{type(error).__name__} {error}".rstrip())
             else:
-                lasted = time.monotonic() - started
-                if not self._stop.is_set() and lasted < _FIRST_SECONDS:
-                    # A signal came in the moment in which kopf's handlers stood over ours.
+                if not self._stop.is_set():
+                    # Without an error only a signal ends it: it came while kopf's handlers stood over ours.
                     self._on_signal()
                     break
             self._ended()
-            if time.monotonic() - started > _STEADY_SECONDS:
+            if _now() - started > _STEADY_SECONDS:
                 pause = _FIRST_SECONDS
             await self._rest(pause * random.uniform(1.0, 1.5))
             pause = min(_CAP_SECONDS, pause * 2)
@@ -220,7 +218,7 @@ class Shell:
             return
         self.restarts += 1
         metrics.WATCH_RESTARTS.labels("kopf").inc()
-        self.down_since = time.monotonic()
+        self.down_since = _now()
         self._demand()
 
     async def _rest(self, seconds: float) -> None:
@@ -229,6 +227,11 @@ class Shell:
                 await self._stop.wait()
         except TimeoutError:
             return
+
+
+def _now() -> float:
+    """Return the loop's monotonic seconds, by which everything here waits too."""
+    return asyncio.get_running_loop().time()
 
 
 def handle_signals(on_signal: Callable[[], None]) -> None:

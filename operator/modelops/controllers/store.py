@@ -102,6 +102,9 @@ class _Table:
         default_factory=lambda: {OWNER: {}}
     )
 
+    changes: int = 0
+    """How often a row came, changed or went."""
+
     graves: dict[tuple[str, str], int] = field(default_factory=dict)
     """Versions of the last deletions.  The answer to a write may come after the watch told that the
     object is gone; without this it would come back and stay."""
@@ -168,6 +171,7 @@ class Store:
             return False
         table.rows[place] = row
         table.hook(row)
+        table.changes += 1
         return True
 
     def drop(self, kind: str, namespace: str, name: str, uid: str, resource_version: int = 0) -> Row | None:
@@ -181,9 +185,14 @@ class Store:
         if row is None or row.uid != uid:
             return None
         del table.rows[place]
+        table.changes += 1
         table.unhook(row)
         table.bury(place, max(row.resource_version, resource_version))
         return row
+
+    def changes(self, *kinds: str) -> tuple[int, ...]:
+        """Return how often rows of each kind came, changed or went: equal numbers, equal rows."""
+        return tuple(self._table(kind).changes for kind in kinds)
 
     def get(self, kind: str, namespace: str | None, name: str) -> Row | None:
         """Return the row, or None."""

@@ -58,10 +58,10 @@ class VolumeSweep:
 
     async def _remove(self, row: rows.VolumeStored) -> None:
         claim = self._parts.store.get("PersistentVolumeClaim", row.claim_namespace, row.claim)
-        targets = [Ref("v1", "PersistentVolume", None, row.name, row.uid)]
+        targets = [Ref("v1", "PersistentVolume", None, row.name, row.uid, str(row.resource_version))]
         if claim is not None:
-            found = Ref("v1", "PersistentVolumeClaim", claim.namespace, claim.name, claim.uid)
-            targets.insert(0, found)
+            place, version = (claim.namespace, claim.name), str(claim.resource_version)
+            targets.insert(0, Ref("v1", "PersistentVolumeClaim", *place, claim.uid, version))
         for target in targets:
             try:
                 await self._parts.kube.delete(target)

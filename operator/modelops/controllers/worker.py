@@ -19,7 +19,7 @@ from modelops.clients.errors import (
 )
 from modelops.controllers import metrics
 from modelops.controllers.clock import Clock
-from modelops.controllers.execute import Executor, NameTaken
+from modelops.controllers.execute import Executor, KindAbsent, NameTaken
 from modelops.controllers.observations import REFUSED, Observations
 from modelops.controllers.queue import Queue
 from modelops.controllers.seam import Root
@@ -33,6 +33,8 @@ _CONFLICT_SECONDS, _CONFLICT_CAP_SECONDS = 0.2, 10.0
 _REFUSED_SECONDS = 1.0
 _BUSY_SECONDS = 2.0
 _SPREAD = 0.1
+_Refusal = Forbidden | Invalid | NameTaken | KindAbsent
+"""What asking again does not cure: somebody has to change something first."""
 _REPAIR_EVERY = 20
 """In one of so many resyncs equal children are applied too: what somebody changed is put right."""
 
@@ -113,7 +115,7 @@ class Workers:
             if is_requested():
                 raise
             self._failed(key, error)
-        except (Forbidden, Invalid, NameTaken) as error:
+        except (Forbidden, Invalid, NameTaken, KindAbsent) as error:
             await self._refused(key, row, error)
         except Exception as error:  # noqa: BLE001  # a bug in one object must stop no other
             self._look_again(key, error)
@@ -162,9 +164,9 @@ class Workers:
         """Come back when the server asked, without growing the back-off: the key did nothing wrong."""
         self._tell(key, error)
         pause = _BUSY_SECONDS if error.retry_after is None else error.retry_after.total_seconds()
-        self._loop.queue.add_after(key, max(0.2, pause) * random.uniform(1.0, 1.2))
+        self._loop.queue.hold(key, max(0.2, pause) * random.uniform(1.0, 1.2))
 
-    async def _refused(self, key: Key, row: Row, error: Forbidden | Invalid | NameTaken) -> None:
+    async def _refused(self, key: Key, row: Row, error: _Refusal) -> None:
         """Leave the refusal for the next plan to tell; it is the user's news, not an error of ours."""
         reason = _reason(error)
         if self._loop.observations.refused(key) != reason:
@@ -185,7 +187,7 @@ class Workers:
         if self._told.get(key) == text:
             return
         self._told[key] = text
-        is_ours = not isinstance(error, Unavailable | Forbidden | Invalid | NameTaken | Ambiguous)
+        is_ours = not isinstance(error, Unavailable | Ambiguous | _Refusal)
         log.log(
             logging.ERROR if is_ours else logging.WARNING,
             "%s: pass failed: %s",
@@ -225,8 +227,10 @@ def _spread(key: Key) -> float:
     return 1 + _SPREAD * ((hash(key) % 2001) / 1000 - 1)
 
 
-def _reason(error: Forbidden | Invalid | NameTaken) -> Reason:
+def _reason(error: _Refusal) -> Reason:
     match error:
+        case KindAbsent():
+            return Reason("KindAbsent", str(error))
         case NameTaken():
             return Reason("NameTaken", str(error))
         case Invalid():

@@ -111,9 +111,9 @@ def _agent(args: argparse.Namespace) -> int:
 
 async def _keep(args: argparse.Namespace) -> None:
     from modelops.clients import kube
+    from modelops.clients.probes import serving
     from modelops.delivery.agent import Agent
     from modelops.delivery.cache import Store
-    from modelops.delivery.probes import serving
 
     task = asyncio.current_task()
     assert task is not None

@@ -59,15 +59,18 @@ def refused(reason: Reason) -> Answer:
 
 
 def written(answer: Answer) -> bytes:
-    """Return *answer* as one JSON object of at most 4096 bytes; provenance goes first when it is long.
+    """Return *answer* as one JSON object of at most 4096 bytes.
+
+    When it is long provenance goes first, then the layers, which are planned as full without it.
 
     >>> written({"v": 1, "verdict": "Refused"})
     b'{"v":1,"verdict":"Refused"}'
     """
     text = canonical(dict(answer))
-    if len(text) > MAX_ANSWER_BYTES and "facts" in answer:
-        kept = {key: value for key, value in answer["facts"].items() if key != "provenance"}
-        text = canonical({**answer, "facts": kept})
+    kept = dict(answer.get("facts") or {})
+    for spare in ("provenance", "attention"):
+        if len(text) > MAX_ANSWER_BYTES and kept.pop(spare, None) is not None:
+            text = canonical({**answer, "facts": kept})
     return text
 
 

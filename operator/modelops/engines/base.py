@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
-from modelops.engines.geometry import Geometry, uniform
+from modelops.engines.geometry import Geometry, recall, uniform
 from modelops.plan import Reason
 
 GIB = 2**30
@@ -75,6 +75,7 @@ class Facts:
             remote_code=bool(resolved.get("remoteCode")),
             main_file=resolved.get("mainFile"),
             file_bytes=resolved.get("bytes"),
+            geometry=recall(resolved.get("attention") or ""),
         )
 
     def layout(self) -> Geometry | None:
@@ -145,7 +146,9 @@ class Ask:
     max_concurrency: int | None = None
     """Requests at a time.  None: the engine's default."""
     gpus: int = 1
-    """0 means on CPUs."""
+    """Of one pod, over which each layer is split.  0 means on CPUs."""
+    stages: int = 1
+    """Pods that hold the model together, each a part of its layers: the pipeline parallel size."""
     gpu: Gpu | None = None
     """None: not chosen yet."""
     model_path: str = "/model/files"
@@ -153,7 +156,7 @@ class Ask:
     command: tuple[str, ...] = ()
     """Empty: the engine's own."""
     extra_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
     port: int | None = None
     """Where a container of the user's own listens.  None: 8080; other engines know theirs."""
     health_path: str | None = None
@@ -309,6 +312,9 @@ class Engine(Protocol):
 
     def launch(self, model: Facts, ask: Ask) -> Launch:
         """Return what to start; *ask* has its context, concurrency and GPUs filled in."""
+
+    def __hash__(self) -> int:
+        """Return the same number for the same engine: its answers are kept."""
 
 
 def refuse_format(engine: str, formats: tuple[str, ...], model: Facts, *, instead: str) -> Reason | None:

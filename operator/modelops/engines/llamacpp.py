@@ -23,6 +23,8 @@ from modelops.engines.base import (
     refuse_no_file,
 )
 from modelops.engines.geometry import Geometry, Layer
+from modelops.engines.quantization import bytes_per_parameter
+from modelops.engines.weights import loaded_bytes
 from modelops.plan import Reason
 
 IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda13-b11669"
@@ -167,15 +169,15 @@ class LlamaCpp:
         Slots have separate caches, taken whole at start.  Several GPUs take whole layers each: the fullest
         one counts, and it may hold the output matrix too.
         """
-        geometry = model.layout()
-        if geometry is None or model.weights_bytes is None:
+        geometry, tensors = model.layout(), _tensor_bytes(model)
+        if geometry is None or tensors is None:
             return None
         context = ask.context_tokens or model.longest_context()
         slots = ask.max_concurrency or SLOTS
         batch = number_of(ask.extra_args, "-ub", "--ubatch-size", default=BATCH_TOKENS)
         key = _element_bytes(ask, "-ctk", "--cache-type-k")
         value = _element_bytes(ask, "-ctv", "--cache-type-v")
-        parts = _parts(geometry.layers, max(1, ask.gpus))
+        spread = parts(geometry.layers, max(1, ask.gpus))
         one_slot = max(
             pool.cells_bytes(
                 part,
@@ -185,16 +187,17 @@ class LlamaCpp:
                 key_element_bytes=key,
                 value_element_bytes=value,
             )
-            for part in parts
+            for part in spread
         )
-        compute = batch * (geometry.vocabulary + 10 * geometry.hidden_size) * 4
+        low, high = overhead(geometry, batch)
+        weights = weights_share(tensors, geometry, max(1, ask.gpus))
         return Footprint(
-            weights_bytes_per_gpu=_weights(model.weights_bytes, geometry, len(parts[0])),
-            kv_bytes_per_token=max(sum(at.token_bytes(1, key, value) for at in part) for part in parts),
+            weights_bytes_per_gpu=loaded_bytes(weights, geometry=geometry, quantization=None),
+            kv_bytes_per_token=max(sum(at.token_bytes(1, key, value) for at in part) for part in spread),
             kv_bytes_one_request=one_slot,
             kv_bytes_required=slots * one_slot,
-            overhead_low_bytes=compute,
-            overhead_high_bytes=compute + GIB,
+            overhead_low_bytes=low,
+            overhead_high_bytes=high,
             context_tokens=context,
             max_concurrency=slots,
         )
@@ -248,23 +251,38 @@ def _refuse_count(model: Facts, gpus: int) -> Reason | None:
     )
 
 
+def _tensor_bytes(model: Facts) -> int | None:
+    """Return the bytes of the tensors: of the header, else of as many parameters of a known file type."""
+    each = bytes_per_parameter(model.quantization or "F16")
+    if model.weights_bytes is not None or not model.parameters or not each:
+        return model.weights_bytes
+    return math.ceil(each * model.parameters)
+
+
 def _element_bytes(ask: Ask, *flags: str) -> float:
     return CACHE_ELEMENT_BYTES.get(value_of(ask.extra_args, *flags) or "f16", 4.0)
 
 
-def _parts(layers: tuple[Layer, ...], gpus: int) -> list[tuple[Layer, ...]]:
+def parts(layers: tuple[Layer, ...], gpus: int) -> list[tuple[Layer, ...]]:
     """Return the layers of each GPU; only the last may hold fewer."""
     size = math.ceil(len(layers) / gpus)
     return [layers[start : start + size] for start in range(0, len(layers), size)]
 
 
-def _weights(total_bytes: int, geometry: Geometry, layers: int) -> int:
-    """Return the part of a GPU that holds *layers*, and half of the output matrix in f16 on top.
+def weights_share(total_bytes: int, geometry: Geometry, gpus: int) -> int:
+    """Return the part of the GPU with the most layers, and half of the output matrix in f16 on top.
 
     By layers alone embeddings and output are spread evenly, but the last GPU holds the whole output
     while the embeddings stay on the host: the difference is at most half of the output.
     """
+    layers = math.ceil(len(geometry.layers) / gpus)
     if layers == len(geometry.layers):
         return total_bytes
     share = -(-total_bytes * layers // len(geometry.layers))
     return min(total_bytes, share + geometry.vocabulary * geometry.hidden_size)
+
+
+def overhead(geometry: Geometry, batch_tokens: int) -> tuple[int, int]:
+    """Return the compute buffer, and the same with the margin that llama.cpp's own fitting leaves."""
+    compute = batch_tokens * (geometry.vocabulary + 10 * geometry.hidden_size) * 4
+    return compute, compute + GIB

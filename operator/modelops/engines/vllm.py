@@ -1,5 +1,8 @@
 """vLLM: language models in safetensors on NVIDIA GPUs.  Source: research/engines.md 2.1 to 2.5, 4."""
 
+import math
+from dataclasses import replace
+
 from modelops.engines import pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
 from modelops.engines.base import (
@@ -19,7 +22,9 @@ from modelops.engines.base import (
     refuse_driver,
     refuse_format,
 )
-from modelops.engines.geometry import Geometry
+from modelops.engines.geometry import Geometry, Kind, Layer, refuse_split, stages
+from modelops.engines.quantization import bytes_per_parameter
+from modelops.engines.weights import loaded_bytes, overhead_bytes
 from modelops.plan import Reason
 
 IMAGE = "vllm/vllm-openai:v0.33.0"
@@ -30,10 +35,6 @@ LARGE_GPU_BYTES = 70 * GIB
 BATCHED_TOKENS, BATCHED_TOKENS_LARGE = 2048, 8192
 KV_ELEMENT_BYTES = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "bfloat16": 2}
 """By --kv-cache-dtype; any other value is planned like the model's own type, which is no less."""
-LOAD_PERMILLE = {"dense": 1010, "experts": 1020, "mxfp4": 1085}
-"""Bytes in memory per 1000 bytes of tensors.  Source: research/engines.md 4.2."""
-PARAMETER_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-"""By type, for models that are not quantised."""
 BFLOAT16_CAPABILITY = (8, 0)
 LEAST_CAPABILITY = {
     "gptq": (6, 0),
@@ -183,7 +184,7 @@ class VLLM:
             or refuse_code(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
-            or _refuse_count(model, ask.gpus)
+            or _refuse_count(model, ask.gpus, ask.stages)
             or _refuse_capability(model, ask.gpu)
             or (refuse_driver(model, ask, image) if image == IMAGE or "cu13" in image else None)
         )
@@ -193,24 +194,31 @@ class VLLM:
 
         One request of the whole context must fit, and the null block that vLLM keeps empty.
         """
-        geometry, loaded = model.layout(), _loaded_bytes(model)
-        if geometry is None or loaded is None:
+        geometry, tensors = model.layout(), _tensor_bytes(model)
+        if geometry is None or tensors is None:
             return None
         context = ask.context_tokens or model.longest_context()
         concurrency = ask.max_concurrency or MAX_CONCURRENCY
         size = KV_ELEMENT_BYTES.get(value_of(ask.extra_args, "--kv-cache-dtype") or "auto")
+        fullest = _fullest(geometry, ask.stages)
         paged = pool.paging(
-            geometry,
+            fullest,
             context_tokens=context,
             batched_tokens=_batched_tokens(ask),
             tp=ask.gpus,
             element_bytes=size,
+            in_flight=max(2, ask.stages),
         )
-        weights = -(-loaded // ask.gpus)
-        low, high = _overhead(geometry, weights, ask.gpus, concurrency)
+        weights = loaded_bytes(
+            _stage_bytes(tensors, geometry, fullest),
+            geometry=geometry,
+            quantization=model.quantization,
+            gpus=ask.gpus,
+        )
+        low, high = overhead_bytes(weights, geometry=geometry, gpus=ask.gpus, sequences=concurrency)
         return Footprint(
             weights_bytes_per_gpu=weights,
-            kv_bytes_per_token=geometry.token_bytes(ask.gpus, size),
+            kv_bytes_per_token=fullest.token_bytes(ask.gpus, size),
             kv_bytes_one_request=paged.request_blocks * paged.block_bytes,
             kv_bytes_required=paged.required_bytes(),
             overhead_low_bytes=low,
@@ -233,6 +241,7 @@ class VLLM:
                 "--host=0.0.0.0",
                 "--port=8000",
                 f"--tensor-parallel-size={ask.gpus}",
+                *([f"--pipeline-parallel-size={ask.stages}"] if ask.stages > 1 else []),
                 f"--max-model-len={ask.context_tokens or model.longest_context()}",
                 f"--max-num-seqs={ask.max_concurrency or MAX_CONCURRENCY}",
                 *_batch_args(ask),
@@ -267,30 +276,38 @@ class VLLM:
         )
 
 
-def _refuse_count(model: Facts, gpus: int) -> Reason | None:
-    """Refuse counts that do not divide the query heads, or neither divide nor repeat the key-value heads.
-
-    Source: vllm-project/vllm#5951; research/engines.md 4.8.
-    """
+def _refuse_count(model: Facts, gpus: int, pipeline: int) -> Reason | None:
+    """Refuse counts over which the model cannot be split."""
     if gpus < 1:
         return Reason(
             "GpuNeeded", f"{model.name}: vLLM needs at least 1 GPU, found 0; set accelerator.count to Auto"
         )
-    geometry = model.layout()
-    heads = geometry.attention_heads if geometry else model.attention_heads
-    kv_heads = geometry.kv_heads if geometry else model.kv_heads
-    if heads and heads % gpus:
-        return _not_divisible(model, f"{heads} attention heads", gpus)
-    if kv_heads and (kv_heads % gpus if kv_heads >= gpus else gpus % kv_heads):
-        return _not_divisible(model, f"{kv_heads} key-value heads, or be a multiple of them", gpus)
-    return None
+    geometry = model.layout() or _heads_alone(model)
+    return refuse_split(model.name, geometry, gpus, pipeline) if geometry else None
 
 
-def _not_divisible(model: Facts, heads: str, gpus: int) -> Reason:
-    return Reason(
-        "HeadsNotDivisible",
-        f"{model.name}: the GPU count must divide {heads}, found {gpus}; set accelerator.count to Auto",
-    )
+def _heads_alone(model: Facts) -> Geometry | None:
+    """Return what a split must divide, where the rest of the model is not known."""
+    if not model.attention_heads:
+        return None
+    heads = model.kv_heads or model.attention_heads
+    return Geometry((Layer(Kind.FULL, heads),), 0, model.attention_heads, heads, 0, 0)
+
+
+def _fullest(geometry: Geometry, pipeline: int) -> Geometry:
+    """Return the stage whose layers keep the most."""
+    if pipeline == 1:
+        return geometry
+    parts = stages(geometry.layers, pipeline)
+    return replace(geometry, layers=max(parts, key=lambda part: sum(at.token_bytes() for at in part)))
+
+
+def _stage_bytes(tensor_bytes: int, geometry: Geometry, stage: Geometry) -> int:
+    """Return the tensors of a stage: its layers, and the embeddings or the output beside them."""
+    if stage is geometry:
+        return tensor_bytes
+    share = -(-tensor_bytes * len(stage.layers) // len(geometry.layers))
+    return min(tensor_bytes, share + geometry.vocabulary * geometry.hidden_size * 2)
 
 
 def _refuse_capability(model: Facts, gpu: Gpu | None) -> Reason | None:
@@ -309,28 +326,12 @@ def _lacks_bfloat16(gpu: Gpu | None) -> bool:
     return gpu is not None and gpu.capability is not None and gpu.capability < BFLOAT16_CAPABILITY
 
 
-def _is_mxfp4(model: Facts) -> bool:
-    return (model.quantization or "").lower() == "mxfp4"
-
-
-def _loaded_bytes(model: Facts) -> int | None:
-    tensors = model.weights_bytes
-    width = PARAMETER_BYTES.get((model.quantization or "bfloat16").lower())
-    if tensors is None and model.parameters and width:
-        tensors = width * model.parameters
-    geometry = model.layout()
-    if tensors is None or geometry is None:
-        return None
-    kind = "mxfp4" if _is_mxfp4(model) else "experts" if geometry.experts else "dense"
-    return -(-tensors * LOAD_PERMILLE[kind] // 1000)
-
-
-def _overhead(geometry: Geometry, weights_bytes: int, gpus: int, concurrency: int) -> tuple[int, int]:
-    """Return the published band of what is neither weights nor cache.  Source: research/engines.md 4.6."""
-    low = 12 * GIB // 10 + (3 * GIB // 10 if gpus > 1 else 0)
-    share = 12 if geometry.experts else 5
-    high = 3 * GIB // 2 + weights_bytes * share // 100 + (GIB // 2 if gpus > 1 else 0)
-    return low, high + max(0, concurrency - MAX_CONCURRENCY) * geometry.vocabulary * 8
+def _tensor_bytes(model: Facts) -> int | None:
+    """Return the bytes of the tensors: of the files, else of as many parameters of a known type."""
+    if model.weights_bytes is not None or not model.parameters:
+        return model.weights_bytes
+    each = bytes_per_parameter(model.quantization)
+    return math.ceil(each * model.parameters) if each else None
 
 
 def _batched_tokens(ask: Ask) -> int:

@@ -32,6 +32,12 @@ def excluded_for_pods(node: NodeState, demand: Demand) -> Reason | None:
     )
 
 
+def labels_seen(node: NodeState, demand: Demand) -> tuple[str | None, ...]:
+    """Return the labels by which nodes that are otherwise alike differ for *demand*."""
+    keys = (*sorted(demand.node_selector), *([ZONE] if demand.zones else []))
+    return tuple(node.labels.get(key) for key in keys)
+
+
 def _cut_up(node: NodeState, resource_name: str) -> Reason | None:
     if resource_name.startswith(MIG_RESOURCE):
         return Reason(

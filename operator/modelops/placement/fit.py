@@ -1,5 +1,9 @@
 """Choose where a model runs: filter nodes, reckon what fits, take the tightest, say why not the others."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
 from modelops.api.quantities import readable_bytes
 from modelops.placement import filters, memory
 from modelops.placement.demand import Demand
@@ -36,58 +40,123 @@ def choose(inventory: Inventory, demand: Demand) -> Placement | Refusal:
     if demand.count is None and demand.engine.footprint(demand.facts, asked) is None:
         return _on_cpus(inventory, demand, _count_needed(demand))
     books = Books(demand)
-    looks = [(node, look(node, demand, books)) for node in inventory.nodes]
-    rejected = [Rejected(node.name, product(node), seen) for node, seen in looks if isinstance(seen, Reason)]
-    sites = _without_risk([seen for _, seen in looks if not isinstance(seen, Reason)], rejected)
-    now = [option for options in sites if (option := _best_now(options, demand))]
-    taken = {option.node.name for option in now}
-    waiting = [options[0] for options in sites if options[0].node.name not in taken]
-    rejected += [Rejected(o.node.name, product(o.node), _not_now(o, demand)) for o in waiting]
+    sights = [_sight(nodes, demand, books) for nodes in _groups(inventory, demand)]
+    sites, piles = _sorted_out(sights)
+    now = [best for site in sites if (best := _best_now(site, demand))]
     if now:
-        return _placement(now, rejected, demand)
-    if waiting:
-        nearest = min(waiting, key=lambda o: _lack(o, demand))
-        return Refusal(_wait_for(nearest, demand), _bounded(rejected))
-    return _on_cpus(inventory, demand, Refusal(_never(looks, demand), _bounded(rejected)))
+        return _placement(now, sites, piles, demand)
+    piles += [pile for site in sites for pile in _not_now_piles(site, demand)]
+    if sites:
+        nearest = min((_nearest(site, demand) for site in sites), key=lambda o: _lack(o, demand))
+        return Refusal(_wait_for(nearest, demand), _bounded(piles))
+    return _on_cpus(inventory, demand, Refusal(_never(sights, demand), _bounded(piles)))
 
 
-def _without_risk(sites: list[list[Option]], rejected: list[Rejected]) -> list[list[Option]]:
-    """Return *sites* without options that are risky, if any is not; nodes left without one are *rejected*."""
-    certain = [[option for option in options if option.verdict is not Verdict.RISKY] for options in sites]
-    if not any(certain):
-        return sites
-    for options, left in zip(sites, certain, strict=True):
-        if not left:
-            node = options[0].node
-            rejected.append(Rejected(node.name, product(node), _risky(options[0])))
-    return [left for left in certain if left]
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Nodes that are alike, and what they would do, were they free."""
+
+    nodes: tuple[NodeState, ...]
+    option: Option
+    """On the first node, the fewest GPUs that fit, else the fewest at a risk; the same on the others."""
 
 
-def _best_now(options: list[Option], demand: Demand) -> Option | None:
-    node = options[0].node
-    free = 0 if node.unusable else node.free(demand.resource_name)
-    return next((option for option in options if option.gpus <= free), None)
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Nodes that are alike, and why none of them will ever do."""
+
+    nodes: tuple[NodeState, ...]
+    reason: Reason
+    """About the first node."""
+    tell: Callable[[NodeState], Reason]
+    """The same about another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """Nodes rejected for one cause; sentences are made for the few that are told."""
+
+    code: str
+    nodes: tuple[NodeState, ...]
+    tell: Callable[[NodeState], Reason]
+
+
+def _groups(inventory: Inventory, demand: Demand) -> Iterator[tuple[NodeState, ...]]:
+    """Yield nodes that are alike in all that the demand looks at."""
+    for nodes in inventory.alike:
+        if not demand.node_selector and not demand.zones:
+            yield nodes
+            continue
+        parts: dict[object, list[NodeState]] = {}
+        for node in nodes:
+            parts.setdefault(filters.labels_seen(node, demand), []).append(node)
+        yield from map(tuple, parts.values())
+
+
+def _sight(nodes: tuple[NodeState, ...], demand: Demand, books: Books) -> Site | Sight:
+    seen = look(nodes[0], demand, books)
+    if not isinstance(seen, Reason):
+        return Site(nodes, seen)
+
+    def tell(node: NodeState) -> Reason:
+        told = look(node, demand, books)
+        assert isinstance(told, Reason), "alike nodes are refused alike"
+        return told
+
+    return Sight(nodes, seen, tell)
+
+
+def _sorted_out(sights: list[Site | Sight]) -> tuple[list[Site], list[Pile]]:
+    """Return the sites to choose from and the nodes that are out: risky ones where any site is certain."""
+    piles = [Pile(s.reason.code, s.nodes[:MAX_REJECTED], s.tell) for s in sights if isinstance(s, Sight)]
+    sites = [sight for sight in sights if isinstance(sight, Site)]
+    certain = [site for site in sites if site.option.verdict is not Verdict.RISKY]
+    if not certain:
+        return sites, piles
+    risky = [site for site in sites if site.option.verdict is Verdict.RISKY]
+    piles += [Pile("RiskyFit", site.nodes[:MAX_REJECTED], partial(_risky, site.option)) for site in risky]
+    return certain, piles
 
 
 # --- the choice --------------------------------------------------------------------------------------
 
 
-def _placement(now: list[Option], rejected: list[Rejected], demand: Demand) -> Placement:
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The tightest node of a site now, and how many pods the site could take."""
+
+    option: Option
+    left: int
+    """GPUs that stay free on the node."""
+    places: int
+
+
+def _best_now(site: Site, demand: Demand) -> Best | None:
+    """Return the node with the fewest GPUs left over; None: none has room."""
+    wanted = site.option.gpus
+    frees = [] if site.nodes[0].unusable else [node.free(demand.resource_name) for node in site.nodes]
+    fitting = [free for free in frees if free >= wanted]
+    if not fitting:
+        return None
+    least = min(fitting)
+    node = site.nodes[frees.index(least)]
+    places = sum(free // wanted for free in fitting)
+    return Best(Option(node, wanted, site.option.sum), least - wanted, places)
+
+
+def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: Demand) -> Placement:
     places: dict[str, int] = {}
-    for option in now:
-        name = product(option.node)
-        places[name] = places.get(name, 0) + option.node.free(demand.resource_name) // option.gpus
+    for found in now:
+        name = product(found.option.node)
+        places[name] = places.get(name, 0) + found.places
 
-    def rank(option: Option) -> tuple[bool, int, int, str]:
-        node = option.node
-        memory_bytes = option.gpus * (node.gpu.memory_bytes if node.gpu else 0)
-        left = node.free(demand.resource_name) - option.gpus
-        is_short = places[product(node)] < demand.replicas
-        return is_short, memory_bytes, left, node.name
+    def rank(found: Best) -> tuple[bool, int, int, str]:
+        node = found.option.node
+        memory_bytes = found.option.gpus * (node.gpu.memory_bytes if node.gpu else 0)
+        return places[product(node)] < demand.replicas, memory_bytes, found.left, node.name
 
-    ordered = sorted(now, key=rank)
-    best = widened(ordered[0], demand)
-    rejected = [Rejected(o.node.name, product(o.node), _looser(o, best)) for o in ordered[1:]] + rejected
+    best = widened(min(now, key=rank).option, demand)
+    piles = piles + [pile for site in sites for pile in _other_piles(site, best, demand)]
     gpu, footprint = best.node.gpu, best.sum.footprint
     return Placement(
         node=best.node.name,
@@ -99,12 +168,43 @@ def _placement(now: list[Option], rejected: list[Rejected], demand: Demand) -> P
         verdict=best.verdict,
         footprint=footprint,
         message=_told(best, places[product(best.node)], demand),
-        rejected=_bounded(rejected),
+        rejected=_bounded(piles),
         capability=gpu.capability if gpu else None,
         driver_major=gpu.driver_major if gpu else None,
         shares=gpu.shares if gpu else 1,
         is_time_sliced=gpu.is_time_sliced if gpu else False,
     )
+
+
+def _other_piles(site: Site, best: Option, demand: Demand) -> list[Pile]:
+    """Return the nodes of a site that were not taken: those that would do, and those that are full."""
+    if site.nodes[0].unusable:
+        return _not_now_piles(site, demand)
+    wanted, name, resource = site.option.gpus, best.node.name, demand.resource_name
+    would: list[NodeState] = []
+    full: list[NodeState] = []
+    for node in site.nodes:
+        if node.name != name:
+            (would if node.free(resource) >= wanted else full).append(node)
+        if len(would) == MAX_REJECTED:
+            break  # those that would do are told first, and no more are told
+    return [
+        Pile("LooserFit", tuple(would), lambda node: _looser(Option(node, wanted, site.option.sum), best)),
+        Pile("NotEnoughFree", tuple(full), partial(_not_now, site.option, demand=demand)),
+    ]
+
+
+def _not_now_piles(site: Site, demand: Demand) -> list[Pile]:
+    unusable = site.nodes[0].unusable
+    code = unusable.code if unusable else "NotEnoughFree"
+    return [Pile(code, site.nodes[:MAX_REJECTED], partial(_not_now, site.option, demand=demand))]
+
+
+def _nearest(site: Site, demand: Demand) -> Option:
+    """Return the node of a site with the most free."""
+    resource = demand.resource_name
+    node = max(site.nodes, key=lambda node: node.free(resource))
+    return Option(node, site.option.gpus, site.option.sum)
 
 
 def _told(best: Option, places: int, demand: Demand) -> str:
@@ -136,8 +236,8 @@ def _looser(option: Option, best: Option) -> Reason:
 # --- refusals ----------------------------------------------------------------------------------------
 
 
-def _risky(option: Option) -> Reason:
-    footprint, node = option.sum.footprint, option.node
+def _risky(option: Option, node: NodeState) -> Reason:
+    footprint = option.sum.footprint
     needed = f" with {readable_bytes(memory.needed_bytes(footprint))} usable" if footprint else ""
     return Reason(
         "RiskyFit",
@@ -146,14 +246,13 @@ def _risky(option: Option) -> Reason:
     )
 
 
-def _not_now(option: Option, demand: Demand) -> Reason:
-    node = option.node
+def _not_now(option: Option, node: NodeState, *, demand: Demand) -> Reason:
     if node.unusable:
         return node.unusable
     return Reason(
         "NotEnoughFree",
-        f"{node.name}: needs {option.gpus} x {described(node)}, found {node.free(demand.resource_name)} of "
-        f"{node.total(demand.resource_name)} free; free a GPU",
+        f"{node.name}: needs {option.gpus} x {described(node)}, found "
+        f"{node.free_of_total(demand.resource_name)}; free a GPU",
     )
 
 
@@ -170,18 +269,22 @@ def _wait_for(nearest: Option, demand: Demand) -> Reason:
         return Reason(
             "WaitingForCapacity", f"{needs}, found {node.name} unusable now ({node.unusable.message})"
         )
-    free, total = node.free(demand.resource_name), node.total(demand.resource_name)
+    lack = nearest.gpus - node.free(demand.resource_name)
     return Reason(
         "WaitingForCapacity",
-        f"{needs}, found {free} of {total} free on {node.name}; free {nearest.gpus - free} GPU there "
+        f"{needs}, found {node.free_of_total(demand.resource_name)} on {node.name}; free {lack} GPU there "
         "or add such a node",
     )
 
 
-def _never(looks: list[tuple[NodeState, list[Option] | Reason]], demand: Demand) -> Reason:
-    small = [(node, seen) for node, seen in looks if isinstance(seen, TooSmall)]
+def _never(sights: list[Site | Sight], demand: Demand) -> Reason:
+    seen = sorted(
+        (sight for sight in sights if isinstance(sight, Sight)), key=lambda sight: sight.nodes[0].name
+    )
+    small = [(sight.nodes[0], sight.reason) for sight in seen if isinstance(sight.reason, TooSmall)]
     if small:
         node, least = max(small, key=lambda pair: _size(pair[0], demand))
+        assert isinstance(least, TooSmall)
         return Reason(
             "NeverFits",
             f"{demand.service}: needs {least.gpus} x GPU with "
@@ -190,14 +293,14 @@ def _never(looks: list[tuple[NodeState, list[Option] | Reason]], demand: Demand)
             f"candidate {node.name} has {node.total(demand.resource_name)} x {described(node)}; "
             "add a larger GPU, lower engine.contextTokens or engine.maxConcurrency, or use a smaller model",
         )
-    reasons = [(node, seen) for node, seen in looks if isinstance(seen, Reason)]
-    if not reasons:
+    if not seen:
         return Reason(
             "NeverFits", f"{demand.service}: needs {demand.resource_name}, found no node; add one with a GPU"
         )
-    node, reason = max(reasons, key=lambda pair: _size(pair[0], demand))
+    largest = max(seen, key=lambda sight: _size(sight.nodes[0], demand))
+    count = sum(len(sight.nodes) for sight in seen)
     return Reason(
-        "NeverFits", f"{demand.service}: needs a node, found none of {len(reasons)}; {reason.message}"
+        "NeverFits", f"{demand.service}: needs a node, found none of {count}; {largest.reason.message}"
     )
 
 
@@ -307,12 +410,19 @@ NEAREST = (
 """Codes of nodes that nearly did, from the nearest."""
 
 
-def _bounded(rejected: list[Rejected]) -> tuple[Rejected, ...]:
+def _bounded(piles: list[Pile]) -> tuple[Rejected, ...]:
     """Return the nodes that came nearest; those without any GPU last."""
-
-    def nearness(row: Rejected) -> tuple[int, bool, str]:
-        code = row.reason.code
-        return NEAREST.index(code) if code in NEAREST else len(NEAREST), not row.product, row.node
-
-    plain = [Rejected(r.node, r.product, Reason(r.reason.code, r.reason.message)) for r in rejected]
-    return tuple(sorted(plain, key=nearness)[:MAX_REJECTED])
+    rows = [
+        (
+            NEAREST.index(pile.code) if pile.code in NEAREST else len(NEAREST),
+            not product(node),
+            node.name,
+            i,
+            node,
+        )
+        for i, pile in enumerate(piles)
+        for node in pile.nodes[:MAX_REJECTED]
+    ]
+    kept = sorted(rows, key=lambda row: row[:3])[:MAX_REJECTED]
+    told = ((node, piles[i].tell(node)) for *_, i, node in kept)
+    return tuple(Rejected(node.name, product(node), Reason(r.code, r.message)) for node, r in told)

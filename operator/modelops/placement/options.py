@@ -1,9 +1,10 @@
 """On how many GPUs of a node a model may run: the engine's footprint against each kind of GPU."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from modelops.api.quantities import readable_bytes
-from modelops.engines.base import Footprint, Gpu
+from modelops.engines.base import Ask, Engine, Facts, Footprint, Gpu
 from modelops.placement import filters, memory
 from modelops.placement.demand import Demand
 from modelops.placement.inventory import NodeState
@@ -33,7 +34,10 @@ class Books:
     def at(self, gpu: Gpu | None, gpus: int) -> Sum | Reason:
         """Return the sum at the least context, or why the engine refuses these GPUs."""
         if (gpu, gpus) not in self._sums:
-            self._sums[gpu, gpus] = _reckon(self._demand, gpu, gpus)
+            demand = self._demand
+            self._sums[gpu, gpus] = _reckon(
+                demand.engine, demand.facts, demand.asked(gpus, gpu), demand.least_context()
+            )
         return self._sums[gpu, gpus]
 
 
@@ -58,28 +62,26 @@ class TooSmall(Reason):
     footprint: Footprint
 
 
-def look(node: NodeState, demand: Demand, books: Books) -> list[Option] | Reason:
-    """Return how many GPUs of *node* would do, fewest first and what fits before what is risky."""
+def look(node: NodeState, demand: Demand, books: Books) -> Option | Reason:
+    """Return the fewest GPUs of *node* that fit, else the fewest at a risk, were they free."""
     excluded = filters.excluded(node, demand)
     if excluded:
         return excluded
     counts = _counts(node, demand)
     if isinstance(counts, Reason):
         return counts
-    options: list[Option] = []
+    risky: Option | None = None
     reasons: list[Reason] = []
     for gpus in counts:
         found = _option(node, gpus, demand, books)
         if isinstance(found, Reason):
             reasons.append(found)
-            continue
-        options.append(found)
-        if found.verdict is not Verdict.RISKY:
-            break  # more of them would only be taken from others
-    if options:
-        return sorted(options, key=lambda option: (option.verdict is Verdict.RISKY, option.gpus))
+        elif found.verdict is not Verdict.RISKY:
+            return found  # more of them would only be taken from others
+        else:
+            risky = risky or found
     # What is too small even with the most GPUs tells more than a count that does not divide.
-    return max(reasons, key=lambda reason: reason.gpus if isinstance(reason, TooSmall) else 0)
+    return risky or max(reasons, key=lambda reason: reason.gpus if isinstance(reason, TooSmall) else 0)
 
 
 def _counts(node: NodeState, demand: Demand) -> list[int] | Reason:
@@ -117,12 +119,13 @@ def _option(node: NodeState, gpus: int, demand: Demand, books: Books) -> Option 
     return Option(node, gpus, found)
 
 
-def _reckon(demand: Demand, gpu: Gpu | None, gpus: int) -> Sum | Reason:
-    refused = demand.engine.refuses(demand.facts, demand.asked(gpus, gpu))
+@lru_cache(maxsize=8192)
+def _reckon(engine: Engine, facts: Facts, ask: Ask, least_context: int) -> Sum | Reason:
+    """Return the sum at the least context; kept, since many services run one version on one kind of GPU."""
+    refused = engine.refuses(facts, ask)
     if refused:
         return refused
-    least = demand.asked(gpus, gpu, demand.least_context())
-    return _sum(demand.engine.footprint(demand.facts, least), gpu)
+    return _sum(engine.footprint(facts, replace(ask, context_tokens=least_context)), ask.gpu)
 
 
 def _sum(footprint: Footprint | None, gpu: Gpu | None) -> Sum:

@@ -169,7 +169,7 @@ def _facts(said: Any) -> Mapping[str, Any]:
     known = {str(item) for item in Format}
     other = "format" in said and said["format"] not in known
     facts = api.Resolved.model_validate({**said, "format": Format.OTHER} if other else dict(said)).to_wire()
-    for value in (*facts.values(), *facts.get("provenance", {}).values()):
+    for value in (*facts.values(), *(facts.get("provenance") or {}).values()):
         if isinstance(value, str):
             _text(value, 2048)
     return {key: value for key, value in facts.items() if value is not None}

@@ -13,7 +13,7 @@ from modelops.plan import Claim, Manifest, Plan, Reason, Ref, conditions
 from modelops.registry import resolution
 from modelops.registry.snapshot import CacheRow, VersionSnapshot
 
-RETRY = timedelta(minutes=1)
+SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=30)
 SILENCE = timedelta(minutes=1)
 """How long the pod of a complete Job may stay unseen before its words count as lost."""
 MOST_USERS = 100
@@ -105,12 +105,25 @@ def _resolve(seen: VersionSnapshot, now: datetime) -> Resolving:
     failed = Reason(
         "ResolveFailed",
         f"{version.name}: needs its source pinned to a commit, the Job {row.name} failed ({why}); "
-        "it is tried again",
+        "it is tried again after a pause, or at once when the Job is deleted",
     )
-    due = (row.ended_at or now - RETRY) + RETRY
+    due = row.ended_at + _pause(seen, row.ended_at) if row.ended_at else now
     if now < due:
         return Resolving(failed, until=due)
     return Resolving(failed, delete=(_job_ref(seen),))
+
+
+def _pause(seen: VersionSnapshot, ended_at: datetime) -> timedelta:
+    """Return half of the time for which the version has been tried, within 1 and 30 minutes."""
+    since = next(
+        (
+            datetime.fromisoformat(c["lastTransitionTime"])
+            for c in seen.status.get("conditions", ())
+            if c["type"] == "Resolved"
+        ),
+        ended_at,
+    )
+    return min(max((ended_at - since) / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 def _waiting(seen: VersionSnapshot) -> Reason:

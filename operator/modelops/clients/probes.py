@@ -1,4 +1,4 @@
-"""Metrics and probes of the agent over HTTP."""
+"""Metrics and probes of a node program over HTTP."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ async def serving(port: int, is_ready: Callable[[], bool]) -> AsyncIterator[None
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text="not listed yet\n")
+        return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text="not ready yet\n")
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", ready)])

@@ -1,0 +1,114 @@
+"""Remember which GPUs the plans of services count on until their pods are bound.
+
+Between a plan and its bound pods lie a write, a Deployment and a scheduler.  A plan is made without
+waiting, so what it promises is noted before the next one looks.  After a start the promises are read from
+statuses and Deployments.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from modelops.api import names
+from modelops.controllers import references, rows
+from modelops.controllers.rows import loaded
+from modelops.controllers.store import Key, OwnRow, Store
+from modelops.placement.reservations import Reservation
+from modelops.plan import Plan
+
+KIND = "InferenceService"
+
+
+class Promises:
+    """What was planned and is not bound, by service."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, tuple[Reservation, ...]] = {}
+        self._is_read = False
+
+    def note(self, key: Key, plan: Plan) -> None:
+        """Keep what *plan* starts, in place of what the service promised before."""
+        replicas = {
+            manifest["metadata"]["labels"][names.REVISION]: int(manifest["spec"]["replicas"])
+            for manifest in plan.apply
+            if manifest["kind"] == "Deployment"
+        }
+        self._keep(key, _promised(key, plan.status or {}, replicas))
+
+    def unbound(self, key: Key, store: Store) -> tuple[Reservation, ...]:
+        """Return what *key* must leave to others: their pods without a node, and its own of other plans.
+
+        Pods of the plan that *key* is about to make anew, which has no Deployment yet, are not among them.
+        """
+        if not self._is_read:
+            self._is_read = True
+            for row in store.rows(KIND):
+                self._read(row, store)
+        found: list[Reservation] = []
+        for other, promised in tuple(self._open.items()):
+            standing = store.get(*other)
+            if standing is None:
+                del self._open[other]
+                continue
+            left = tuple(_left(other, promised, store))
+            if not left:
+                del self._open[other]  # noted again by the pass that a lost pod brings
+            made = set(_replicas(standing.uid, store)) if other == key else None
+            found += [wanted for wanted in left if made is None or wanted.revision in made]
+        return tuple(found)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of services with pods that are not bound, to prove that nothing is left behind."""
+        return (len(self._open),)
+
+    def _read(self, row: Any, store: Store) -> None:
+        if isinstance(row, OwnRow):
+            key = Key(KIND, row.namespace, row.name)
+            status = loaded(row).get("status") or {}
+            if key not in self._open:
+                self._keep(key, _promised(key, status, _replicas(row.uid, store)))
+
+    def _keep(self, key: Key, promised: Iterable[Reservation]) -> None:
+        kept = tuple(promised)
+        if kept:
+            self._open[key] = kept
+        else:
+            self._open.pop(key, None)
+
+
+def _promised(key: Key, status: Mapping[str, Any], replicas: Mapping[str, int]) -> Iterator[Reservation]:
+    """Yield the pods on GPUs that Deployments of *replicas* will make, as their records place them."""
+    for record in (status.get("placement") or {}).get("revisions") or ():
+        place, pods = record.get("placement") or {}, replicas.get(record["hash"], 0)
+        if pods and place.get("gpus"):
+            yield Reservation(
+                service=f"{key.namespace}/{key.name}",
+                revision=record["hash"],
+                node=place["node"],
+                product=place.get("product", ""),
+                resource=record.get("resourceName", ""),
+                gpus=place["gpus"],
+                pods=pods,
+            )
+
+
+def _replicas(uid: str, store: Store) -> dict[str, int]:
+    """Return the wanted pods of the Deployments that stand, by revision."""
+    return {
+        row.revision: row.replicas
+        for row in store.owned("Deployment", uid)
+        if isinstance(row, rows.ChildStored) and row.replicas > 0
+    }
+
+
+def _left(key: Key, promised: Iterable[Reservation], store: Store) -> Iterator[Reservation]:
+    """Yield what is not bound yet of *promised*."""
+    pods = store.find("Pod", references.BY_SERVICE, f"{key.namespace}/{key.name}")
+    bound = [
+        pod.revision for pod in pods if isinstance(pod, rows.PodStored) and pod.node and not pod.is_finished
+    ]
+    for wanted in promised:
+        missing = wanted.pods - bound.count(wanted.revision)
+        if missing > 0:
+            yield replace(wanted, pods=missing)
