@@ -4,6 +4,7 @@ Each folder has one model; ``expected.json`` says what the library itself answer
 """
 
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def main(out: Path) -> None:
     import xgboost
     from sklearn.datasets import make_classification
     from sklearn.ensemble import RandomForestClassifier
+    from sklearn.preprocessing import FunctionTransformer
 
     rows, classes = make_classification(400, 4, n_informative=3, n_redundant=1, random_state=0)
     forest = RandomForestClassifier(TREES, random_state=0).fit(rows, classes)
@@ -53,6 +55,8 @@ def main(out: Path) -> None:
     (out / "model.ubj").rename(_folder(out, "XGBoost", known) / "model.xgb")
     light.save_model(_folder(out, "LightGBM", light.predict(asked)) / "model.txt")
     (_folder(out, "ONNX", asked @ numpy.array(WEIGHTS)) / "model.onnx").write_bytes(linear_onnx(WEIGHTS))
+    strange = FunctionTransformer(os.system)  # what a loader that trusts its file would import
+    skops.io.dump(strange, _folder(out, "strange", []) / "model.skops")
     (_folder(out, "rules-json", []) / "limits.rules.json").write_text(json.dumps(TABLE))
 
 

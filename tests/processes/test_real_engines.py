@@ -227,6 +227,15 @@ def test_a_pickle_is_loaded_only_by_who_may(models, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+def test_a_skops_file_with_a_type_that_nobody_listed_is_not_loaded(models):
+    python = real.predictive()
+    file = models / "strange" / "model.skops"
+    command = [python, "-m", "modelops_predictive", "--name", NAME, "--format", "skops", "--file", file]
+    ended = subprocess.run(command, env=real.environment(python), capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "needs types that are known to run no code, found posix.system" in ended.stderr
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_the_format_is_found_out_from_the_files(models, kind):
     names = [path.name for path in (models / kind).iterdir() if path.name != "expected.json"]

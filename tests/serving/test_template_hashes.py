@@ -20,7 +20,11 @@ TEMPLATES = GOLDEN / "templates"
 THIS_RELEASE = TEMPLATES / f"{version('modelops')}.yaml"
 SOURCES = (
     "a-candidate-starts-beside-stable",
+    "a-decision-table-goes-to-the-predictive-runtime-without-a-gpu",
+    "a-pickle-that-its-model-allows-runs-in-mlserver-unchanged",
+    "a-pod-of-sglang-has-room-for-a-probe-that-makes-a-token",
     "a-pod-of-the-users-own-image-stands-behind-the-meter",
+    "a-pod-of-triton-mounts-the-version-under-the-models-name",
     "a-pod-of-vllm-reads-safetensors-and-faces-the-callers-itself",
     "what-the-user-lays-over-the-pods-is-there",
 )

@@ -3,6 +3,7 @@
 Source: SGLang 0.5.23, read and never run; research/engines.md 2.1 to 2.5, 3.2, 4.5.
 """
 
+from modelops.engines import sglang_pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
 from modelops.engines.base import (
     GIB,
@@ -21,7 +22,8 @@ from modelops.engines.base import (
     refuse_driver,
     refuse_format,
 )
-from modelops.engines.geometry import Geometry, Kind
+from modelops.engines.geometry import Geometry, refuse_split
+from modelops.engines.weights import loaded_bytes
 from modelops.plan import Reason
 
 IMAGE = "lmsysorg/sglang:v0.5.23"
@@ -29,21 +31,6 @@ IMAGE = "lmsysorg/sglang:v0.5.23"
 MAX_CONCURRENCY = 256
 KV_ELEMENT_BYTES = {"fp8_e4m3": 1, "fp8_e5m2": 1, "bf16": 2}
 """By --kv-cache-dtype; any other value is planned like the model's own type, which is no less."""
-LOAD_PERMILLE = {"dense": 1010, "experts": 1020, "mxfp4": 1085}
-"""Bytes in memory per 1000 bytes of tensors.  Source: research/engines.md 4.2."""
-RESERVES = (
-    (20, 2048, 8, 8),
-    (35, 4096, 48, 160),
-    (60, 4096, 32, 160),
-    (160, 8192, 256, 512),
-    (10_000, 16384, 512, 512),
-)
-"""Below so many GiB: tokens of a prefill chunk, largest decode batch on fewer than 4 GPUs and on more.
-
-Source: SGLang 0.5.23; research/engines.md 4.5.
-"""
-PREFILL_GRAPHS = 64
-"""Sizes that prefill graphs are captured for: not told anywhere, so more than are usual."""
 UNKNOWN_STATIC_PERCENT = 80
 """Share of weights and cache on a GPU that nobody describes."""
 
@@ -186,18 +173,21 @@ class SGLang:
         """Return bytes on each GPU.  Every layer keeps all tokens, also one that slides.
 
         Activations and graphs live in what the static share leaves; the band is the CUDA context and what
-        communicates between GPUs.  It is an estimate: no published log was read for it.
+        communicates between GPUs.  It is an estimate: no published log was read for it.  None for models with
+        linear layers too: how many of their states SGLang keeps is not known.
         """
         geometry = model.layout()
-        if geometry is None or model.weights_bytes is None:
+        if geometry is None or model.weights_bytes is None or any(at.state for at in geometry.layers):
             return None
         context = ask.context_tokens or model.longest_context()
         size = KV_ELEMENT_BYTES.get(value_of(ask.extra_args, "--kv-cache-dtype") or "auto")
         gpus = max(1, ask.gpus)
-        cell = geometry.token_bytes(gpus, size)
+        cell = sglang_pool.cell_bytes(geometry, tp=gpus, element_bytes=size)
         more = GIB // 2 if gpus > 1 else 0
         return Footprint(
-            weights_bytes_per_gpu=-(-_loaded_bytes(model, geometry) // gpus),
+            weights_bytes_per_gpu=loaded_bytes(
+                model.weights_bytes, geometry=geometry, quantization=model.quantization, gpus=gpus
+            ),
             kv_bytes_per_token=cell,
             kv_bytes_one_request=cell * context,
             kv_bytes_required=cell * context,
@@ -261,47 +251,24 @@ class SGLang:
 
 
 def _refuse_count(model: Facts, gpus: int) -> Reason | None:
-    """Refuse counts that do not divide the query heads, or neither divide nor repeat the key-value heads."""
+    """Refuse counts over which the model cannot be split."""
     if gpus < 1:
         return Reason(
             "GpuNeeded", f"{model.name}: SGLang needs at least 1 GPU, found 0; set accelerator.count to Auto"
         )
     geometry = model.layout()
-    heads = geometry.attention_heads if geometry else model.attention_heads
-    kv_heads = geometry.kv_heads if geometry else model.kv_heads
-    if heads and heads % gpus:
-        return _not_divisible(model, f"{heads} attention heads", gpus)
-    if kv_heads and (kv_heads % gpus if kv_heads >= gpus else gpus % kv_heads):
-        return _not_divisible(model, f"{kv_heads} key-value heads, or be a multiple of them", gpus)
-    return None
-
-
-def _not_divisible(model: Facts, heads: str, gpus: int) -> Reason:
-    return Reason(
-        "HeadsNotDivisible",
-        f"{model.name}: the GPU count must divide {heads}, found {gpus}; set accelerator.count to Auto",
-    )
-
-
-def _loaded_bytes(model: Facts, geometry: Geometry) -> int:
-    is_mxfp4 = (model.quantization or "").lower() == "mxfp4"
-    kind = "mxfp4" if is_mxfp4 else "experts" if geometry.experts else "dense"
-    return -(-(model.weights_bytes or 0) * LOAD_PERMILLE[kind] // 1000)
+    return refuse_split(model.name, geometry, gpus, 1) if geometry else None
 
 
 def _static_percent(geometry: Geometry | None, ask: Ask) -> int:
     """Return the whole percents that SGLang would take of the GPU by itself, rounded down."""
-    if ask.gpu is None:
+    if ask.gpu is None or geometry is None:
         return UNKNOWN_STATIC_PERCENT
-    memory_mib = ask.gpu.memory_bytes // 2**20
-    chunk, few, many = next(row[1:] for row in RESERVES if memory_mib < row[0] * 1024)
-    chunk = number_of(ask.extra_args, "--chunked-prefill-size", default=chunk)
-    is_latent = geometry is not None and any(layer.kind is Kind.MLA for layer in geometry.layers)
-    reserve = 512 + 3 * max(chunk, 2048) // 2 + ask.gpus * 128
-    reserve += 2 * (many if ask.gpus >= 4 else few) + (1536 if is_latent else 8 * PREFILL_GRAPHS)
-    if memory_mib > 60 * 1024:
-        reserve = max(reserve, 10_240)
-    return max(1, 100 * (memory_mib - reserve) // memory_mib)
+    chunk = number_of(ask.extra_args, "--chunked-prefill-size", default=0)
+    share = sglang_pool.static_fraction(
+        geometry, memory_bytes=ask.gpu.memory_bytes, tp=max(1, ask.gpus), chunk_tokens=chunk or None
+    )
+    return max(1, int(100 * share))
 
 
 def _fraction(model: Facts, ask: Ask) -> str:
