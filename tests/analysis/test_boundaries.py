@@ -2,6 +2,7 @@
 
 import math
 import random
+from statistics import NormalDist
 
 import pytest
 
@@ -27,6 +28,26 @@ def test_margins_become_ratios_of_exceedance(bound, tenth, third):
     curve = Curve.of(LE, F)
     assert round(curve.ratio(bound, 0.1), 5) == tenth
     assert round(curve.ratio(bound, 0.3), 5) == third
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.3, 1.7])
+def test_a_margin_is_that_of_the_load_there_is_now(factor):
+    """Against a lognormal, of which all is known: median 0.6 s, sigma 0.7, all of it *factor* as slow."""
+    bounds = (0.2, 0.4, 0.6, 0.9, 1.4, 2.2)
+    phi = NormalDist().cdf
+    pooled = [round(1e6 * phi(math.log(b / 0.6) / 0.7)) for b in bounds]
+    curve = Curve.of((*bounds, math.inf), (*pooled, 1000000))
+
+    def exceeding(slower):
+        return 1 - phi(math.log(0.9 / (0.6 * slower)) / 0.7)
+
+    wanted = exceeding(1.3 * factor) / exceeding(factor)
+    assert curve.ratio_at(exceeding(factor), 0.3) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_at_the_load_of_the_history_the_margin_is_that_of_the_history():
+    curve = Curve.of(LE, F)
+    assert curve.ratio_at(0.3, 0.3) == pytest.approx(curve.ratio(0.5, 0.3))
 
 
 def test_a_boundary_alone_takes_the_usual_slope():

@@ -11,9 +11,12 @@ from modelops.analysis.ledger import Ledger
 from modelops.analysis.samples import NOT_SCRAPED, RoleWindow
 from modelops.analysis.samples import Window as Closed
 from modelops.analysis.settings import Settings
-from modelops.rollouts.machine import Pods, Route, Rules, Seen, advance
+from modelops.api.policy import PolicySpec
+from modelops.rollouts.capacity import candidate_pods
+from modelops.rollouts.machine import advance
+from modelops.rollouts.rules import rules
+from modelops.rollouts.seen import Pods, Route, Seen
 from modelops.rollouts.state import Phase, Revision, Rollout
-from modelops.rollouts.traffic import candidate_replicas
 from modelops.serving.judging import word
 from tests.bench.judge_traffic import PODS, TPOT_BOUNDS, TTFT_BOUNDS, WINDOW_SECONDS, Role
 
@@ -25,7 +28,7 @@ REST = 10
 """Moves after which a machine that is not at rest never will be."""
 OPEN = (Phase.STARTING, Phase.PROGRESSING, Phase.PAUSED)
 SETTINGS = Settings()
-RULES = Rules()
+RULES = rules(PolicySpec().in_force())
 
 
 @dataclass(slots=True)
@@ -61,8 +64,8 @@ class Ours:
         step_at = self.state.step_at
         verdict = decide(
             self.ledger,
-            at_last_step=self.state.step >= len(RULES.steps) - 1,
-            dwell_served=step_at is not None and end - step_at >= RULES.dwell(self.state.step),
+            at_last_step=RULES.is_last(self.state.step),
+            dwell_served=step_at is not None and end - step_at >= RULES.stage(self.state.step).dwell,
         )
         self.state = _settle(self.state, end, replace(_seen(self.state), judgement=word(verdict)))
 
@@ -107,7 +110,7 @@ def _window(role: Role, run: int, pod: int) -> RoleWindow:
 
 def _seen(state: Rollout) -> Seen:
     """Return a cluster that does at once what the machine asks for."""
-    wanted = candidate_replicas(PODS, state.capacity) if state.capacity else 0
+    wanted = candidate_pods(state, PODS) if state.capacity else 0
     return Seen(
         "bench",
         CANDIDATE,

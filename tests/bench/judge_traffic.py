@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from modelops.rollouts.traffic import candidate_replicas
+from modelops.rollouts.capacity import candidate_pods
+from modelops.rollouts.state import Rollout
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -116,7 +117,9 @@ class Weather:
 
 def canary_pods(weights: Ints) -> Ints:
     """Return the pods that Surge gives a canary at each weight in percent; none at 0."""
-    return np.array([candidate_replicas(PODS, int(w)) if w else 0 for w in weights], dtype=np.int64)
+    return np.array(
+        [candidate_pods(Rollout(capacity=int(w)), PODS) if w else 0 for w in weights], dtype=np.int64
+    )
 
 
 def draw_stable(

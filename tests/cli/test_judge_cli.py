@@ -45,8 +45,8 @@ def test_a_table_is_printed_for_people(recording, capsys):
         "CERTIFICATE",
     ]
     assert lines[-1] == (
-        "Rollback after 840s (RegressionEvidence): "
-        "errors 3.7% vs 0.5% (n=1217, 2418), evidence 590:1, bar 100:1"
+        "Rollback after 480s (RegressionEvidence): "
+        "errors 5.2% vs 0.38% (n=250, 1576), evidence 169:1, bar 100:1"
     )
 
 

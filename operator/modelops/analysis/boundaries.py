@@ -80,6 +80,24 @@ class Curve:
         x = math.log(bound)
         return NORMAL.cdf(-self._z(x - math.log1p(slowdown))) / NORMAL.cdf(-self._z(x))
 
+    def ratio_at(self, share: float, slowdown: float) -> float:
+        """Return the same where *share* of the requests, within 0..1, exceed the boundary by now.
+
+        Load has made all requests faster or slower by one factor since the history; the shape stays.
+        """
+        x = self._x(-NORMAL.inv_cdf(share))
+        return NORMAL.cdf(-self._z(x - math.log1p(slowdown))) / NORMAL.cdf(-self._z(x))
+
+    def _x(self, z: float) -> float:
+        """Return where the curve reaches *z*: beyond the last knot as steeply as before it."""
+        first_x, first_z = self.knots[0]
+        if z <= first_z:
+            return first_x + (z - first_z) / self._slope_below()
+        for (left, low), (right, high) in zip(self.knots, self.knots[1:], strict=False):
+            if low < high and z <= high:
+                return left + (right - left) * (z - low) / (high - low)
+        return self.knots[-1][0]
+
     def _z(self, x: float) -> float:
         first_x, first_z = self.knots[0]
         if x <= first_x:

@@ -7,7 +7,7 @@ Source: Grünwald, de Heide, Koolen, "Safe Testing"; Turner, Ly, Grünwald, two-
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 REGRESSION_FACTORS = (1.15, 1.3, 1.6, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -100,6 +100,11 @@ def hedged(term: float, part: float) -> float:
         return term
     low, high = sorted((math.log1p(-part) + term, math.log(part)))
     return high + math.log1p(math.exp(low - high))
+
+
+def doubted(terms: Iterable[float]) -> tuple[float, ...]:
+    """Return ln min(S, 1) of each term = ln S: an e-variable when S is one, and no evidence for anything."""
+    return tuple(min(0.0, term) for term in terms)
 
 
 def mixture(sums: Sequence[float]) -> float:

@@ -4,7 +4,7 @@ Adding the same windows in the same order gives the same numbers, bit for bit.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -13,6 +13,7 @@ from modelops.analysis.boundaries import Curve, tolerated
 from modelops.analysis.evidence import (
     Counts,
     certificate_terms,
+    doubted,
     floor_terms,
     hedged,
     mixture,
@@ -31,6 +32,7 @@ SURPRISE = 4.0
 HEDGE = 0.05
 """The part of each window's stake that a certificate of latency keeps back: a guess that a sudden
 change of load made wrong costs at most ln 20 then, not the whole certificate."""
+ONE_WINDOW = 0.9
 COMPARABLE_LOAD = 1.5
 COMPARABLE_REQUESTS = 20
 UNHEALTHY_ERRORS = 3
@@ -57,58 +59,41 @@ class Era:
 
 @dataclass(slots=True)
 class Tally:
-    """The sums of ln S by alternative, and the windows' terms, to leave any one of them out.
-
-    A window that another one exceeds in every alternative is never the one to leave out, so its
-    terms are not kept.  ``carried`` holds the greatest terms of windows that only their sums are
-    left of.
-    """
+    """The sums of ln S by alternative; and the same with what a single window adds to them bounded."""
 
     sums: list[float] = field(default_factory=list)
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    carried: list[float] | None = None
+    bounded: list[float] = field(default_factory=list)
 
-    def add(self, terms: Iterable[float], eta: float, hedge: float = 0.0) -> None:
-        """Add one window, tempered by *eta*; the part *hedge* (0..1) of the stake is not bet."""
-        row = tuple(hedged(eta * term, hedge) for term in terms)
-        self.sums = [a + b for a, b in zip(self.sums, row, strict=True)] if self.sums else list(row)
-        if not any(_covers(kept, row) for kept in self.rows):
-            self.rows = [kept for kept in self.rows if not _covers(row, kept)]
-            self.rows.append(row)
+    def add(self, terms: Iterable[float], eta: float, *, hedge: float = 0.0, most: float = math.inf) -> None:
+        """Add one window, tempered by *eta*; the part *hedge* (0..1) of the stake is not bet.
+
+        *most* is the greatest ln S that the window counts for in ``robust``.
+        """
+        row = [hedged(eta * term, hedge) for term in terms]
+        before = self.sums or [0.0] * len(row)
+        self.sums = [a + b for a, b in zip(before, row, strict=True)]
+        before = self.bounded or [0.0] * len(row)
+        self.bounded = [a + min(most, b) for a, b in zip(before, row, strict=True)]
 
     def evidence(self) -> float:
         """Return the e-value: 1 without windows."""
         return mixture(self.sums) if self.sums else 1.0
 
     def robust(self) -> float:
-        """Return the least e-value with one window left out: one window alone proves nothing.
+        """Return the e-value with each window bounded: one window alone proves nothing.
 
-        Of carried windows the greatest term of each alternative is left out, which is less still.
+        Law: never above ``evidence``, so what bounds the one bounds the other.
         """
-        left_out: Sequence[Sequence[float]] = [
-            *self.rows,
-            *([self.carried] if self.carried else []),
-        ]
-        rest = ([a - b for a, b in zip(self.sums, row, strict=True)] for row in left_out)
-        return min((mixture(sums) for sums in rest), default=1.0)
+        return mixture(self.bounded) if self.bounded else 1.0
 
     def to_status(self) -> dict[str, list[float]]:
-        """Return the sums and the greatest terms."""
-        rows = [*self.rows, *([tuple(self.carried)] if self.carried else [])]
-        return {
-            "sums": self.sums,
-            "greatest": [max(column) for column in zip(*rows, strict=True)],
-        }
+        """Return the sums."""
+        return {"sums": self.sums, "bounded": self.bounded}
 
     @classmethod
     def from_status(cls, status: Mapping[str, Any]) -> "Tally":
         """Return a tally that goes on from ``to_status``."""
-        greatest = [float(term) for term in status["greatest"]]
-        return cls([float(term) for term in status["sums"]], [], greatest or None)
-
-
-def _covers(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(one, other, strict=True))
+        return cls([float(term) for term in status["sums"]], [float(term) for term in status["bounded"]])
 
 
 @dataclass(slots=True)
@@ -160,9 +145,12 @@ class Account:
         accuses: bool = True,
         clears: bool = True,
         hedge: float = 0.0,
+        most: float = math.inf,
+        is_doubted: bool = False,
     ) -> None:
         """Weigh one window against stable, then learn from it; *hedge* is the certificate's (0..1).
 
+        A window *is_doubted* when the ratios may not hold in it: then it can only take evidence away.
         Before stable has answered a single request there is no guess, so no evidence either way.
         """
         self.ratio = unacceptable
@@ -175,18 +163,21 @@ class Account:
         self.totals = [a + b for a, b in zip(self.totals, seen, strict=True)]
         if counts.canary_all and self.is_informed:
             if accuses:
-                self.regression.add(regression_terms(counts, self.guess, tolerated), self.eta)
+                terms = regression_terms(counts, self.guess, tolerated)
+                self.regression.add(doubted(terms) if is_doubted else terms, self.eta, most=most)
             if clears:
                 terms = certificate_terms(counts, self.guess, unacceptable)
-                self.certificate.add(terms, self.eta, hedge)
+                self.certificate.add(doubted(terms) if is_doubted else terms, self.eta, hedge=hedge)
         self.bad = FORGET * self.bad + counts.stable_bad
         self.all = FORGET * self.all + counts.stable_all
         self.is_informed = self.is_informed or counts.stable_all > 0
 
-    def limit(self, counts: Counts, floor: float, slo: float, *, clears: bool) -> None:
+    def limit(
+        self, counts: Counts, floor: float, slo: float, *, clears: bool, most: float = math.inf
+    ) -> None:
         """Weigh one window of the canary against fixed shares."""
         if counts.canary_all:
-            self.floor.add(floor_terms(counts, floor), self.eta)
+            self.floor.add(floor_terms(counts, floor), self.eta, most=most)
             if clears:
                 self.slo.add(slo_terms(counts, slo), self.eta)
 
@@ -298,8 +289,9 @@ class Ledger:
             counts.stable_bad < UNHEALTHY_ERRORS or counts.stable_bad <= margin.slo * counts.stable_all
         )
         self.health = (*self.health, is_healthy)[-2:]
-        self.errors.limit(counts, margin.ignore_below, margin.slo, clears=is_healthy)
-        self.errors.compare(counts, 1 + margin.max_regression, 1 + margin.unacceptable)
+        most = _most(settings)
+        self.errors.limit(counts, margin.ignore_below, margin.slo, clears=is_healthy, most=most)
+        self.errors.compare(counts, 1 + margin.max_regression, 1 + margin.unacceptable, most=most)
         return True
 
     def _latency(self, metric: str, canary: RoleWindow, stable: RoleWindow, settings: Settings) -> None:
@@ -315,16 +307,18 @@ class Ledger:
         load = self.load_ratio or 1.0
         has_changed = False
         for cut, account in self.cuts[metric]:
-            k, bound, curve = cut.index, shape.bounds[cut.index], self.curves[metric]
+            k, curve = cut.index, self.curves[metric]
             counts = Counts(mine[-1] - mine[k], mine[-1], theirs[-1] - theirs[k], theirs[-1])
             is_surprise = account.is_surprised_by(counts)
             account.compare(
                 counts,
-                curve.ratio(bound, good_enough),
-                curve.ratio(bound, too_slow),
+                curve.ratio_at(account.guess, good_enough),
+                curve.ratio_at(account.guess, too_slow),
                 accuses=load <= COMPARABLE_LOAD,
                 clears=load >= 1 / COMPARABLE_LOAD,
                 hedge=HEDGE,
+                most=_most(settings),
+                is_doubted=is_surprise,
             )
             if is_surprise:
                 account.start_anew(counts)
@@ -402,6 +396,11 @@ class Ledger:
                 (cut, known.get((metric, cut.quantiles[0]), account)) for cut, account in pairs
             ]
         self.last = Last.USED
+
+
+def _most(settings: Settings) -> float:
+    """Return the greatest ln S that one window counts for: nine tenths of the way to a rollback."""
+    return ONE_WINDOW * math.log(settings.rollback_at)
 
 
 def _load_ratio(canary: RoleWindow, stable: RoleWindow) -> float | None:
