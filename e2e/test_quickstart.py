@@ -428,7 +428,7 @@ def test_the_plug_in_and_kubectl_show_it(platform: Platform) -> None:
         assert word in told
     table = platform.admin("get", SERVICE, "chat", "-n", NAMESPACE)
     header, line = table.splitlines()[:2]
-    assert header.split() == ["NAME", "MODEL", "READY", "REPLICAS", "ROLLOUT", "WEIGHT", "REASON", "AGE"]
+    assert header.split() == ["NAME", "SERVES", "READY", "REPLICAS", "ROLLOUT", "WEIGHT", "REASON", "AGE"]
     assert line.split()[:4] == ["chat", "chat-2", "True", "1/1"]
 
 

@@ -748,7 +748,7 @@ class InferenceService(Resource):
         ),
     )
     columns: ClassVar = (
-        Column("Model", ".status.model"),
+        Column("Serves", ".status.stable.version"),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Replicas", ".status.pods"),
         Column("Rollout", ".status.rollout.phase"),
@@ -757,6 +757,7 @@ class InferenceService(Resource):
         Column("URL", ".status.url", wide=True),
         Column("Engine", ".status.engine", wide=True),
         Column("Accelerator", ".status.accelerator", wide=True),
+        Column("Wanted", ".status.model", wide=True),
         Column("Candidate", ".status.candidate.version", wide=True),
         Column("Step", ".status.rollout.step.index", "integer", wide=True),
         Column("Measured", ".status.rollout.traffic.measured", "number", wide=True),
