@@ -142,4 +142,6 @@ def _of_the_judge(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> It
         case "Continue", "BaselineUnhealthy":
             yield Pause.BASELINE_UNHEALTHY, message
         case "Continue", "NotComparable":
-            yield Pause.NOT_COMPARABLE, message
+            # A window of the step before had that step's load: the next one shows whether this one is uneven.
+            if state.step_at and judged.window_end and judged.window_end > state.step_at:
+                yield Pause.NOT_COMPARABLE, message
