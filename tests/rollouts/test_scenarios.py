@@ -12,6 +12,7 @@ import pytest
 from modelops.plan import Reason
 from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Stage, Undecided
+from modelops.rollouts.seen import Judgement
 from modelops.rollouts.starts import run_id
 from modelops.rollouts.state import Acted, Awaits, Pause, Phase, Room, from_status, to_status
 from tests.rollouts.world import NOW, RULES, V1, V2, V3, World, at, promoted, pushed, served, steps
@@ -1088,6 +1089,18 @@ def _() -> None:
     assert world.state.paused_for == {Pause.NOT_COMPARABLE}
     world.reason = "Undecided"
     assert world.run(60).share(V2) == 50
+
+
+@scenario("5.10 the load of the step before says nothing about this one")
+def _() -> None:
+    world = at(50)
+    step_at = world.state.step_at
+    assert step_at is not None
+
+    for end, paused in ((step_at, frozenset()), (step_at + timedelta(seconds=30), {Pause.NOT_COMPARABLE})):
+        judged = Judgement("Continue", "NotComparable", "uneven", window_end=end, has_canary_traffic=True)
+        step = advance(world.state, replace(world.seen(), judgement=judged), world.now)
+        assert step.state.paused_for == paused
 
 
 @scenario("9.3 a step goes back in traffic first, and pods after the gateway took it")
