@@ -287,22 +287,6 @@ def test_the_tightest_place_is_chosen(nodes, used, wanted, place):
             id="least memory",
         ),
         pytest.param(
-            [node("n", "NVIDIA-L4", labels={"nvidia.com/gpu.product": "NVIDIA-L4-MIG-1g.5gb"})],
-            {},
-            demand(),
-            "NeverFits",
-            "MigUnsupported",
-            id="slices",
-        ),
-        pytest.param(
-            [node("n")],
-            {},
-            demand(resource_name="nvidia.com/mig-1g.10gb"),
-            "NeverFits",
-            "MigUnsupported",
-            id="slices by name",
-        ),
-        pytest.param(
             [
                 node(
                     "n",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modelops.engines.base import Ask, Footprint, Gpu
+from modelops.placement.devices import GPU_RESOURCE
 from modelops.placement.memory import Verdict
 from modelops.plan import Manifest, Reason
 
@@ -44,6 +45,8 @@ class Placement:
     is_time_sliced: bool = False
     engine: str = ""
     """Which engine was chosen and why; empty: the service names it."""
+    resource: str = GPU_RESOURCE
+    """What a pod asks the node for."""
 
     @property
     def gpu(self) -> Gpu | None:
@@ -85,6 +88,7 @@ class Placement:
             "driverMajor": self.driver_major,
             "shares": self.shares if self.shares > 1 else None,
             "timeSliced": self.is_time_sliced or None,
+            "resource": self.resource if self.resource != GPU_RESOURCE else None,
             "footprint": _footprint_status(self.footprint) if self.footprint else None,
             "rejected": [_rejected_status(rejected) for rejected in self.rejected],
         }
@@ -112,6 +116,7 @@ class Placement:
             shares=status.get("shares", 1),
             is_time_sliced=status.get("timeSliced", False),
             engine=status.get("engine", ""),
+            resource=status.get("resource", GPU_RESOURCE),
         )
 
 

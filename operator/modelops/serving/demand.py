@@ -6,7 +6,8 @@ from typing import Any
 from modelops.api.policy import Capacity, Policy, Provider
 from modelops.api.service import ServiceSpec
 from modelops.engines.base import Ask, Compute, Engine, Facts
-from modelops.placement.fit import Demand, Placement
+from modelops.placement.demand import Demand, Sharing
+from modelops.placement.fit import Placement
 from modelops.placement.inventory import Inventory
 from modelops.plan import Reason
 from modelops.rollouts.state import Revision
@@ -14,7 +15,6 @@ from modelops.serving import manifests
 from modelops.serving.manifests import Gateway, Owner
 from modelops.serving.snapshot import Snapshot, VersionRow
 
-RESOURCE = "nvidia.com/gpu"
 DRAIN = timedelta(minutes=10)
 
 
@@ -77,7 +77,9 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         node_selector=dict((where.node_selector if where else None) or {}),
         tolerations=tolerations(spec),
         zones=tuple((where.zones if where else None) or ()),
-        resource_name=resource_name(spec),
+        resource_name=(accelerator.resource_name if accelerator else None) or "",
+        partition=(accelerator.partition if accelerator else None) or "",
+        sharing=Sharing(accelerator.sharing) if accelerator and accelerator.sharing else None,
         replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
         on_cpus=on_cpus,
@@ -128,7 +130,7 @@ def record(
         engine=engine.name,
         launch=engine.launch(facts(version), place.fill(ask(seen, version, engine))),
         placement=place,
-        resource_name=resource_name(spec),
+        resource_name=place.resource,
         images=seen.defaults.images,
         store=seen.defaults.store,
         drain=drain(seen.policy),
@@ -146,11 +148,6 @@ def tolerations(spec: ServiceSpec) -> tuple[dict[str, Any], ...]:
     """Return the tolerations as a pod writes them."""
     where = spec.placement
     return tuple(item.to_wire() for item in ((where.tolerations if where else None) or ()))
-
-
-def resource_name(spec: ServiceSpec) -> str:
-    """Return the extended resource that a pod asks for."""
-    return (spec.accelerator.resource_name if spec.accelerator else None) or RESOURCE
 
 
 def gateway(seen: Snapshot) -> Gateway | None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from modelops.api import names
 from modelops.api.policy import Matched
 from modelops.engines.base import Launch
+from modelops.placement.devices import product_label
 from modelops.placement.fit import Placement
 from modelops.plan import Manifest
 from modelops.rollouts.traffic import Shares
@@ -536,9 +537,8 @@ def _affinity(revision: Revision) -> Manifest:
     """Require the product that the plan fits, prefer its node: autoscalers and rescheduling keep working."""
     required: list[Manifest] = []
     if revision.placement.product:
-        required.append(
-            {"key": "nvidia.com/gpu.product", "operator": "In", "values": [revision.placement.product]}
-        )
+        label = product_label(revision.resource_name)
+        required.append({"key": label, "operator": "In", "values": [revision.placement.product]})
     if revision.zones:
         required.append(
             {"key": "topology.kubernetes.io/zone", "operator": "In", "values": list(revision.zones)}
