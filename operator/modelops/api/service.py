@@ -20,6 +20,7 @@ from modelops.api.meta import (
     Line,
     ListMap,
     ListSet,
+    MeasuredCache,
     Message,
     NameRef,
     Names,
@@ -507,6 +508,8 @@ class PlacementStatus(OpenStatus):
 
     plan: PlacementPlan | None = None
     """Where the pods of the newest revision are to run.  Absent: not placed."""
+    measured: Annotated[tuple[MeasuredCache, ...], Field(max_length=10)] = ()
+    """What engines of this service reported of their caches, the last ten.  Absent: none did."""
 
 
 class RolloutPhase(StrEnum):

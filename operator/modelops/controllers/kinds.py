@@ -9,6 +9,7 @@ from modelops.controllers import references, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
 from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
+from modelops.controllers.pools import Pools
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
 from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
 from modelops.controllers.services import Services
@@ -34,6 +35,7 @@ def assemble(parts: Parts) -> Kinds:
         background=(
             ("gate", GateWatch(parts).run),
             ("measuring", Measuring(parts).run),
+            ("pools", Pools(parts).run),
             ("volumes", VolumeSweep(parts).run),
         ),
     )

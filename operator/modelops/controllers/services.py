@@ -18,6 +18,7 @@ from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Store
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
+from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
 from modelops.plan import Plan, Reason
 from modelops.registry.snapshot import CacheRow
@@ -37,6 +38,8 @@ from modelops.serving.snapshot import (
 
 MEASURED = "measured"
 """Topic under which the samples of a run are left."""
+REPORTS = "reports"
+"""Topic under which engines' reports of their caches are left."""
 CHILD_KINDS = (
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
@@ -87,6 +90,7 @@ class Services:
             apex=_apex(store, key, service.uid),
             features=self._features(service),
             measured=measured if isinstance(measured, Measured) else Measured(),
+            reports=self._parts.observations.get(key, REPORTS) or (),
             refused=self._parts.observations.refused(key),
         )
 
@@ -168,6 +172,7 @@ class Services:
             requirement=context.requirement(self._parts, model, environment),
             approvals=context.approvals(self._parts, self._keys, version, model),
             model_type=str(model.spec.type) if model else "",
+            learned=tuple(map(Learned.from_status, status.get("measured") or ())),
         )
         return row, model
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from modelops.engines.base import Ask, Engine, Facts, Gpu
+from modelops.engines.base import Ask, Engine, Facts, Footprint, Gpu
 from modelops.placement.devices import GPU_RESOURCE
+from modelops.placement.learned import Learned, basis, corrected
 
 LEAST_CONTEXT_TOKENS = 8192
 """Where the user names no context, a place must hold this many tokens, or all that the model knows."""
@@ -48,6 +49,8 @@ class Demand:
     """None: any way, and not at all."""
     replicas: int = 1
     cpu_fallback: bool = False
+    corrections: tuple[Learned, ...] = ()
+    """What engines measured before, of this model and others."""
     on_cpus: bool = False
     """No GPU is looked for: the engine computes on CPUs."""
 
@@ -60,6 +63,13 @@ class Demand:
         """Return what the engine is asked about *gpus* of this kind, with a context if one is given."""
         context_tokens = context_tokens or self.ask.context_tokens
         return replace(self.ask, gpus=gpus, gpu=gpu, context_tokens=context_tokens)
+
+    def footprint(self, ask: Ask) -> Footprint | None:
+        """Return what the engine needs on each GPU, with what was measured in place of what is estimated."""
+        found = self.engine.footprint(self.facts, ask)
+        if found is None or not self.corrections or ask.gpu is None:
+            return found
+        return corrected(found, basis(self.engine, self.facts, ask), self.corrections)
 
     def least_context(self) -> int:
         """Return the tokens that a place must hold at least."""

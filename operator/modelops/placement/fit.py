@@ -9,6 +9,7 @@ from modelops.placement import filters, memory
 from modelops.placement.demand import Demand
 from modelops.placement.devices import Device
 from modelops.placement.inventory import MEMORY_RESOURCE, Inventory, NodeState
+from modelops.placement.learned import basis
 from modelops.placement.memory import Verdict
 from modelops.placement.options import Books, Option, TooSmall, described, look, product, widened
 from modelops.placement.placed import Placement, Refusal, Rejected
@@ -193,7 +194,15 @@ def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: De
         shares=gpu.shares if gpu else 1,
         is_time_sliced=gpu.is_time_sliced if gpu else False,
         resource=best.device.resource,
+        basis=_basis(best, demand),
     )
+
+
+def _basis(best: Option, demand: Demand) -> str:
+    """Return the key under which the engine's own numbers will be remembered; empty: it tells none."""
+    if demand.engine.queries.pool is None or best.sum.footprint is None:
+        return ""
+    return basis(demand.engine, demand.facts, demand.asked(best.gpus, best.device.gpu))
 
 
 def _other_piles(site: Site, best: Option) -> list[Pile]:
@@ -242,6 +251,8 @@ def _told(best: Option, places: int, demand: Demand) -> str:
         )
     else:
         where += ", not reckoned: what the model needs is not known"
+    if footprint and footprint.correction:
+        where += f"; {footprint.correction}"
     if best.is_split:
         joined = max(best.node.islands or (), default=0)
         where += f"; NVLink joins {joined or 'none'} of its GPUs, so these work together over PCIe"

@@ -36,9 +36,10 @@ class Books:
         """Return the sum at the least context, or why the engine refuses these GPUs."""
         if (gpu, gpus) not in self._sums:
             demand = self._demand
-            self._sums[gpu, gpus] = _reckon(
-                demand.engine, demand.facts, demand.asked(gpus, gpu), demand.least_context()
-            )
+            found = _reckon(demand.engine, demand.facts, demand.asked(gpus, gpu), demand.least_context())
+            if demand.corrections and isinstance(found, Sum):
+                found = _sum(demand.footprint(demand.asked(gpus, gpu, demand.least_context())), gpu)
+            self._sums[gpu, gpus] = found
         return self._sums[gpu, gpus]
 
 
@@ -171,7 +172,7 @@ def widened(option: Option, demand: Demand) -> Option:
         return option
 
     def at(context_tokens: int) -> Sum:
-        return _sum(demand.engine.footprint(demand.facts, demand.asked(gpus, gpu, context_tokens)), gpu)
+        return _sum(demand.footprint(demand.asked(gpus, gpu, context_tokens)), gpu)
 
     limit_tokens = demand.facts.longest_context()
     whole = at(limit_tokens)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from modelops.api.quantities import readable_bytes
 from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Answer, Question, answer
+from modelops.placement.learned import Learned, kept
 from modelops.plan import Claim, Manifest, Plan, Reason, Ref, conditions
 from modelops.registry import resolution
 from modelops.registry.snapshot import CacheRow, VersionSnapshot
@@ -201,6 +202,9 @@ def _status(
         nodes = _nodes(seen)
         if nodes:
             status["cache"] = {"nodes": nodes}
+    measured = kept(map(Learned.from_status, seen.status.get("measured") or ()), seen.measured)
+    if measured:
+        status["measured"] = [one.to_status() for one in measured]
     status["usedByCount"] = len(seen.used_by)
     if seen.used_by:
         status["usedBy"] = [

@@ -11,7 +11,7 @@ from modelops.placement.fit import Placement
 from modelops.placement.inventory import Inventory
 from modelops.plan import Reason
 from modelops.rollouts.state import Revision
-from modelops.serving import manifests
+from modelops.serving import learning, manifests
 from modelops.serving.manifests import Gateway, Owner
 from modelops.serving.snapshot import Snapshot, VersionRow
 
@@ -82,6 +82,7 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         sharing=Sharing(accelerator.sharing) if accelerator and accelerator.sharing else None,
         replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
+        corrections=learning.corrections(seen, version),
         on_cpus=on_cpus,
     )
 

@@ -13,6 +13,7 @@ from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Approval
 from modelops.governance.requirements import Requirement
 from modelops.placement.inventory import Inventory
+from modelops.placement.learned import Learned, Report
 from modelops.plan import Reason
 from modelops.serving.manifests import Gateway, Images
 
@@ -98,6 +99,8 @@ class VersionRow:
     approvals: tuple[Approval, ...] = ()
     model_type: str = ""
     """Type of the Model, such as LLM; empty: there is none."""
+    learned: tuple[Learned, ...] = ()
+    """What engines reported that served it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,8 @@ class Snapshot:
     features: frozenset[str] | None = None
     """What the GatewayClass lists as supported; None: it lists nothing, or was not read."""
     measured: Measured = Measured()
+    reports: tuple[Report, ...] = ()
+    """What engines say of their caches that have told it since the operator started."""
     refused: Reason | None = None
     """What the server said no to when the last plan was carried out."""
 

@@ -9,7 +9,7 @@ from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
 from modelops.rollouts.rules import NO_POLICY, rules
 from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
-from modelops.serving import demand, eras, lastwords, manifests, revisions, routes
+from modelops.serving import demand, eras, lastwords, learning, manifests, revisions, routes
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot
 
@@ -64,7 +64,7 @@ def build(
         "rollout": memory,
         "conditions": conditions(claims, seen.status.get("conditions", ()), generation, now),
         **_people(seen, state, wanted, kept),
-        **_placement(fitted, kept),
+        **_placement(seen, fitted, kept),
     }
     failure = _last_failure(seen, kept)
     if failure:
@@ -163,12 +163,19 @@ def _ready(seen: Snapshot, state: Rollout) -> int:
     return sum(pod.is_ready for pod in live)
 
 
-def _placement(fitted: Fitted | None, kept: Mapping[str, manifests.Revision]) -> dict[str, Any]:
+def _placement(
+    seen: Snapshot,
+    fitted: Fitted | None,
+    kept: Mapping[str, manifests.Revision],
+) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if fitted is not None and fitted.placement is not None:
         out["plan"] = fitted.placement.to_status()
     if kept:
         out["revisions"] = [revisions.to_status(record) for record in kept.values()]
+    measured = learning.measured(seen, kept)
+    if measured:
+        out["measured"] = [one.to_status() for one in measured]
     return {"placement": out} if out else {}
 
 
