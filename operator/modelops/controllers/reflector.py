@@ -52,6 +52,11 @@ class Reflector:
     def __str__(self) -> str:
         return f"watch {self._resource.kind}" + (f" in {self._namespace}" if self._namespace else "")
 
+    @property
+    def kind(self) -> str:
+        """The kind that is watched."""
+        return self._resource.kind
+
     async def run(self) -> None:
         """List and watch for ever."""
         version: str | None = None
