@@ -32,8 +32,9 @@ PASS_REFUSALS = Counter(
 PASS_SECONDS = Histogram("modelops_pass_seconds", "Wall time of a pass.", ("kind",))
 WATCH_RESTARTS = Counter(
     "modelops_watch_restarts_total",
-    "Lists, and watches that began again; each ends by itself after 5 to 10 minutes.",
-    ("kind",),
+    "Lists and watches that began again, by why: listed anew, ended in good order after 5 to 10 minutes, "
+    "broken before that, or failed.",
+    ("kind", "reason"),
 )
 WATCH_UP = Gauge(
     "modelops_watch_up", "1 while the kind is listed or watched, 0 while it cannot be.", ("kind",)
