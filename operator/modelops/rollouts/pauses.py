@@ -45,7 +45,7 @@ def conclude(state: Rollout, seen: Seen, now: datetime) -> Step | None:
         return None
     if rules.undecided is Undecided.ROLL_BACK:
         return roll_back(state, seen, "Inconclusive", f"{seen.service}: {judged.message}; rolled back", now)
-    if seen.hold is None and judged.is_within:
+    if seen.hold is None and judged.is_within and not state.is_misrouted:
         return finish(state, seen, rules, now, judged.message)
     return None
 
