@@ -31,7 +31,7 @@ def plan(seen: VersionSnapshot, now: datetime) -> Plan:
     answered = _answer(seen, pinned, now)
     status = _status(seen, pinned, reason, answered, now)
     ends = [end for end in (step.until, answered.until) if end is not None]
-    return Plan(status, step.apply, step.delete, (), min(ends) - now if ends else None)
+    return Plan(status, step.apply, delete=step.delete, after=min(ends) - now if ends else None)
 
 
 @dataclass(frozen=True, slots=True)
