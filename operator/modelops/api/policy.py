@@ -17,6 +17,7 @@ from modelops.api.meta import (
     ListMap,
     Malformed,
     Names,
+    ObjectName,
     Refused,
     Resource,
     Rule,
@@ -93,6 +94,13 @@ class RouteKind(StrEnum):
 
     HTTP_ROUTE = "HTTPRoute"
     GRPC_ROUTE = "GRPCRoute"
+
+
+class PinnedBy(StrEnum):
+    """What keeps a client with the version that answered it first."""
+
+    GATEWAY = "Gateway"
+    COOKIE = "Cookie"
 
 
 class MetricMode(StrEnum):
@@ -181,6 +189,11 @@ NO_SHADOW = "shadow belongs to strategy Shadow; remove it or change the strategy
 SHADOW_ALONE = (
     "a shadow run begins with mirrored requests already; remove canary.match and canary.mirrorFirst"
 )
+WEIGHTS_ALONE = (
+    "of a route of your own only weights are changed; remove routeRef, or shadow, canary.mirrorFirst, "
+    "canary.match and canary.sessionAffinity"
+)
+OWN_ROUTE_NEEDS_GATEWAY = "a route of your own has a gateway; remove routeRef or set provider to GatewayAPI"
 REPLICAS_ALONE = (
     "without a gateway nothing is mirrored, matched or pinned; use provider GatewayAPI, or remove shadow, "
     "canary.mirrorFirst, canary.match and canary.sessionAffinity"
@@ -259,6 +272,10 @@ class SessionAffinity(Spec):
     Absent: modelops."""
     max_age: Duration | None = None
     """Time after which a client is assigned anew.  Absent: 1h."""
+    by: PinnedBy | None = None
+    """Gateway (sessionPersistence of the route, which the GatewayClass must list) or Cookie (answers set a
+    cookie and rules match it; the gateway must match headers by regular expression, and set headers of
+    answers by backend).  Absent: Gateway."""
 
 
 class Mirrored(Spec):
@@ -346,8 +363,7 @@ class Canary(Spec):
     match: Annotated[tuple[Match, ...], Field(min_length=1, max_length=8)] | None = None
     """Requests that go to the candidate, instead of a share.  Absent: shares decide."""
     session_affinity: SessionAffinity | None = None
-    """Whether a client stays with one version; the GatewayClass must list session persistence.
-    Absent: each request is assigned anew."""
+    """Whether a client stays with one version.  Absent: each request is assigned anew."""
     mirror_first: Mirrored | None = None
     """Mirrored requests before the first step; the gateway must be able to.  Absent: none."""
 
@@ -582,8 +598,27 @@ class Shadow(Spec):
     """What follows: Canary (its steps), Promote (with proof), or Stop (a person decides).  Absent: Canary."""
 
 
+class RouteRef(Spec):
+    """A route of your own, in the namespace of the service."""
+
+    kind: RouteKind | None = None
+    """HTTPRoute or GRPCRoute.  Absent: HTTPRoute."""
+    name: ObjectName
+    """Name of the route.  Its rules send to the Services <service>-stable and <service>-canary, which the
+    operator makes."""
+
+
 class PolicyTraffic(Spec):
     """What splits the traffic."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.routeRef) || !has(self.provider) || self.provider != 'Replicas'",
+            OWN_ROUTE_NEEDS_GATEWAY,
+            "FieldValueForbidden",
+            ".routeRef",
+        ),
+    )
 
     provider: Annotated[
         Provider | None,
@@ -594,10 +629,9 @@ class PolicyTraffic(Spec):
     ] = None
     """GatewayAPI (weights of a route), Replicas (numbers of pods behind one Service), or Auto: the Gateway
     API where a gateway is set.  External is not supported yet.  Absent: Auto."""
-    route_ref: Annotated[
-        Unbuilt | None, Refused("changing a route of your own is not supported yet; leave routeRef out")
-    ] = None
-    """HTTPRoute of your own; not supported yet."""
+    route_ref: RouteRef | None = None
+    """Route of your own, of which a run changes the weights of the rules that send to both Services of the
+    service; they are given back as found when it ends.  Absent: the operator makes a route."""
     accept_timeout: Duration | None = None
     """Time for the gateway to accept a route.  Absent: 2m."""
 
@@ -647,6 +681,14 @@ class PolicySpec(Spec):
             f" || ({_is_not('Shadow')} && (!has(self.canary) || (!has(self.canary.mirrorFirst)"
             " && !has(self.canary.match) && !has(self.canary.sessionAffinity))))",
             REPLICAS_ALONE,
+            "FieldValueForbidden",
+            ".traffic",
+        ),
+        Rule(
+            "!has(self.traffic) || !has(self.traffic.routeRef)"
+            f" || ({_is_not('Shadow')} && (!has(self.canary) || (!has(self.canary.mirrorFirst)"
+            " && !has(self.canary.match) && !has(self.canary.sessionAffinity))))",
+            WEIGHTS_ALONE,
             "FieldValueForbidden",
             ".traffic",
         ),
@@ -777,6 +819,18 @@ class Affinity:
 
     cookie: str
     max_age: timedelta
+    by: PinnedBy = PinnedBy.GATEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class YourRoute:
+    """A route of the user's own, in the namespace of the service."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -861,6 +915,8 @@ class Policy:
     abort_scale_down_delay: timedelta
     rollback_window: int
     provider: Provider
+    your_route: YourRoute | None
+    """None: the operator makes a route, or none splits."""
     accept_timeout: timedelta
     approves_start: bool
     approves_promotion: bool
@@ -947,6 +1003,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         abort_scale_down_delay=_duration("abortScaleDownDelay", spec.abort_scale_down_delay, "30s"),
         rollback_window=3 if spec.rollback_window is None else spec.rollback_window,
         provider=traffic.provider or Provider.AUTO,
+        your_route=_your_route(traffic.route_ref),
         accept_timeout=_duration("traffic.acceptTimeout", traffic.accept_timeout, "2m"),
         approves_start=bool(approval.before_start),
         approves_promotion=bool(approval.before_promotion),
@@ -972,6 +1029,13 @@ def _goes_together(spec: PolicySpec) -> None:
     _require(not (recreates and decides), "approval", RECREATE_DECIDES)
     _require(not canary.match or not (has_steps or canary.session_affinity), "canary.match", MATCH_ALONE)
     _require(not (by_pods and shapes), "traffic", REPLICAS_ALONE)
+    is_yours = bool(spec.traffic and spec.traffic.route_ref)
+    _require(not (is_yours and by_pods), "traffic.routeRef", OWN_ROUTE_NEEDS_GATEWAY)
+    _require(not (is_yours and shapes), "traffic", WEIGHTS_ALONE)
+
+
+def _your_route(given: RouteRef | None) -> YourRoute | None:
+    return None if given is None else YourRoute(str(given.kind or RouteKind.HTTP_ROUTE), given.name)
 
 
 def _matches(canary: Canary) -> tuple[Matched, ...]:
@@ -988,7 +1052,8 @@ def _affinity(canary: Canary) -> Affinity | None:
     given = canary.session_affinity
     if given is None:
         return None
-    return Affinity(given.cookie or COOKIE, _duration("canary.sessionAffinity.maxAge", given.max_age, "1h"))
+    age = _duration("canary.sessionAffinity.maxAge", given.max_age, "1h")
+    return Affinity(given.cookie or COOKIE, age, given.by or PinnedBy.GATEWAY)
 
 
 def _mirror(spec: PolicySpec, canary: Canary) -> Mirror | None:

@@ -54,7 +54,7 @@ def conclude(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     if rules.undecided is Undecided.ROLL_BACK:
         message = f"{told}onInconclusive: Rollback needs {rules.min_requests}; rolled back"
         return roll_back(state, seen, "Inconclusive", message, now)
-    if seen.hold is not None:
+    if seen.hold is not None or state.is_misrouted:
         return None
     assert state.candidate is not None
     why = f"{told}onInconclusive: Promote needs {rules.min_requests}".removeprefix(f"{seen.service}: ")
