@@ -523,15 +523,16 @@ def test_users_annotations_win_over_the_charts() -> None:
 
 
 def test_optional_objects_come_when_asked_for() -> None:
-    monitor = "monitoring.coreos.com/v1/ServiceMonitor"
+    monitoring = tuple(f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PrometheusRule"))
     more = rendered(
         "networkPolicy.enabled=true",
         "metrics.serviceMonitor.enabled=true",
+        "metrics.alerts.enabled=true",
         'extraObjects=[{"apiVersion":"v1","kind":"ConfigMap","metadata":'
         '{"name":"{{ .Release.Name }}-extra"}}]',
         "podDisruptionBudget.enabled=false",
         "cleanup.enabled=false",
-        kinds=(STAMPS, monitor),
+        kinds=(STAMPS, *monitoring),
     )
     default = {(obj["kind"], obj["metadata"]["name"]) for obj in rendered()}
     asked = {(obj["kind"], obj["metadata"]["name"]) for obj in more}
@@ -540,12 +541,44 @@ def test_optional_objects_come_when_asked_for() -> None:
         ("NetworkPolicy", "modelops-delivery"),
         ("NetworkPolicy", "modelops-nodes"),
         ("ServiceMonitor", "modelops"),
+        ("PodMonitor", "modelops-delivery"),
+        ("PodMonitor", "modelops-nodes"),
+        *(("PrometheusRule", f"modelops-{name}") for name in ("operator", "governance", "services", "nodes")),
         ("ConfigMap", "modelops-extra"),
     }
     gone = {name for _, name in default - asked}
     assert gone == {"modelops", "modelops-cleanup"}
-    pod = one(more, "Deployment", "modelops")["spec"]["template"]
-    assert "prometheus.io/scrape" not in pod["metadata"]["annotations"], "else it is scraped twice"
+    for made in more:
+        if made["kind"] in ("Deployment", "DaemonSet"):
+            notes = made["spec"]["template"]["metadata"].get("annotations") or {}
+            assert "prometheus.io/scrape" not in notes, "else it is scraped twice"
+
+
+def test_a_monitor_finds_the_pods_and_the_port_of_its_program() -> None:
+    objects = rendered(
+        "metrics.serviceMonitor.enabled=true", kinds=(STAMPS, "monitoring.coreos.com/v1/ServiceMonitor")
+    )
+    for monitor in (obj for obj in objects if obj["kind"] == "PodMonitor"):
+        daemon = one(objects, "DaemonSet", monitor["metadata"]["name"])["spec"]
+        assert monitor["spec"]["selector"] == daemon["selector"]
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        ports = {port["name"] for port in daemon["template"]["spec"]["containers"][0]["ports"]}
+        assert endpoint["port"] in ports
+
+
+def test_the_charts_alerts_are_the_files_word_for_word() -> None:
+    objects = rendered(
+        "metrics.alerts.enabled=true", kinds=(STAMPS, "monitoring.coreos.com/v1/PrometheusRule")
+    )
+    made = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "PrometheusRule"}
+    files = (Path(__file__).parents[2] / "config" / "alerts").glob("*.yaml")
+    assert made == {f"modelops-{path.stem}": yaml.safe_load(path.read_text())["spec"] for path in files}
+
+
+def test_alerts_are_refused_where_nobody_would_read_them() -> None:
+    done = template(URL, "metrics.alerts.enabled=true")
+    assert done.returncode != 0
+    assert "metrics.alerts.enabled: needs the kind PrometheusRule" in done.stderr
 
 
 def test_what_cleans_up_runs_after_the_uninstall_and_leaves_nothing_of_its_own() -> None:
