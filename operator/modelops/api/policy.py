@@ -169,6 +169,7 @@ ERROR_SLO = "1%"
 QUALITY_MARGIN = ("1pp", "3pp")
 FALSE_ROLLBACK = 0.01
 MISSED_REGRESSION = 0.05
+MIN_REQUESTS = 500
 MANUAL = "Manual"
 
 MIRROR_PERCENT = 10
@@ -545,21 +546,12 @@ class Analysis(Spec):
     """What to do while Prometheus does not answer.  Absent: freeze at once, pause after 1h."""
     on_regression: OnRegression | None = None
     """What to do with a candidate that is worse.  Absent: Rollback."""
-    on_inconclusive: Annotated[
-        OnInconclusive | None,
-        Refused(
-            "deciding without proof is not supported yet; leave onInconclusive out, and let a person decide",
-            ("Pause",),
-        ),
-    ] = None
-    """What to do at maxDuration; only Pause is supported yet.  Absent: Pause."""
-    min_requests: Annotated[
-        int | None,
-        Refused(
-            "deciding without proof is not supported yet; leave minRequests out, and let a person decide"
-        ),
-    ] = None
-    """Requests of the candidate before onInconclusive may decide; not supported yet."""
+    on_inconclusive: OnInconclusive | None = None
+    """What to do at maxDuration without proof: Pause, Promote (no evidence of harm, and every estimate within
+    unacceptable) or Rollback; the last two only when minRequests were judged.  Absent: Pause."""
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Requests of the candidate that must be judged before onInconclusive promotes or rolls back.
+    Absent: 500."""
     retain: Annotated[
         int | None, Refused("keeping windows in status is not supported yet; leave retain out")
     ] = None
@@ -910,6 +902,8 @@ class Policy:
     metrics_unavailable_after: timedelta
     on_regression: OnRegression
     on_inconclusive: OnInconclusive
+    min_requests: int
+    """Requests of the candidate before onInconclusive may promote or roll back."""
     progress_deadline: timedelta
     min_ready: timedelta
     restart_limit: int
@@ -997,6 +991,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         metrics_unavailable_after=_duration("analysis.metricsUnavailable.after", away.after, "1h"),
         on_regression=analysis.on_regression or OnRegression.ROLLBACK,
         on_inconclusive=analysis.on_inconclusive or OnInconclusive.PAUSE,
+        min_requests=_min_requests(analysis),
         progress_deadline=_duration("progressDeadline", spec.progress_deadline, "30m"),
         min_ready=_duration("minReady", spec.min_ready, "10s"),
         restart_limit=3 if spec.restart_limit is None else spec.restart_limit,
@@ -1161,6 +1156,12 @@ def _errors(analysis: Analysis) -> ErrorMargin:
     _require(ignore_below <= slo, f"{path}.ignoreBelow", "wanted at most slo; correct one of them")
     low, high = _ordered(path, given.max_regression, given.unacceptable, ERROR_MARGIN)
     return ErrorMargin(low, high, ignore_below, slo)
+
+
+def _min_requests(analysis: Analysis) -> int:
+    given = MIN_REQUESTS if analysis.min_requests is None else analysis.min_requests
+    _require(given >= 1, "analysis.minRequests", f"wanted 1 or more requests, found {given}; correct it")
+    return given
 
 
 def _ordered(path: str, low: str | None, high: str | None, defaults: tuple[str, str]) -> tuple[float, float]:

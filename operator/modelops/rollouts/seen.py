@@ -7,6 +7,9 @@ from modelops.plan import Event, Reason
 from modelops.rollouts.rules import Rules
 from modelops.rollouts.state import Acted, Revision, Rollout
 
+HOLD_AT = 4.0
+"""Evidence of a regression from which no weight is raised."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pods:
@@ -65,9 +68,11 @@ class Judgement:
     has_canary_traffic: bool = False
     """Whether the last window has a request to the candidate."""
     requests: int = 0
-    """Requests of the candidate that were judged."""
-    is_within: bool = False
-    """Whether every point estimate is within what is acceptable."""
+    """Requests of the candidate that every enforced metric has judged."""
+    beyond: str | None = None
+    """The estimate that is beyond what is acceptable, with its numbers; None: every one is within."""
+    is_stable_healthy: bool = True
+    """Whether stable's own errors are within the SLO, so that it is something to go back to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from modelops.rollouts.capacity import candidate_pods, sized, stable_pods
 from modelops.rollouts.clocks import ZERO, is_settled, left
 from modelops.rollouts.promotion import finish
 from modelops.rollouts.rules import Rules, Stage
-from modelops.rollouts.seen import Judgement, Seen, Step, agrees
+from modelops.rollouts.seen import HOLD_AT, Judgement, Seen, Step, agrees
 from modelops.rollouts.starts import is_known
 from modelops.rollouts.state import Phase, Rollout, Room
 
-HOLD_AT = 4.0
 STEP_BACK_AT = 20.0
 
 
