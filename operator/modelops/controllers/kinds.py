@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from modelops.api import names
 from modelops.api.names import API_VERSION
 from modelops.clients.kinds import resource_of
-from modelops.controllers import own_rows, references, rows
+from modelops.controllers import own_rows, references, route_rows, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
 from modelops.controllers.figures import Figures
 from modelops.controllers.gate import GateWatch, load_keys
@@ -16,6 +16,7 @@ from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watc
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
+from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
 MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
 Indexes = tuple[tuple[str, Index], ...]
@@ -77,13 +78,6 @@ def _children() -> Iterable[Watched]:
     yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
-    yield _ours(
-        "gateway.networking.k8s.io/v1",
-        "HTTPRoute",
-        rows.route,
-        drifted=rows.route_drifted,
-        is_optional=True,
-    )
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
     yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
@@ -98,10 +92,23 @@ def _cluster() -> Iterable[Watched]:
         indexes=((references.BY_SERVICE, references.pods_by_service),),
     )
     yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
-    gateways = "gateway.networking.k8s.io/v1"
-    yield Watched(resource_of(gateways, "Gateway"), rows.gateway, references.of_gateway, is_optional=True)
+    for kind in (HTTP_ROUTE, GRPC_ROUTE):  # ours, and those of users that name our Services
+        yield Watched(
+            resource_of(ROUTE_API, kind),
+            route_rows.route,
+            references.of_route,
+            is_optional=True,
+            indexes=((references.BY_LENT, route_rows.services_lent),),
+            drifted=route_rows.route_drifted,
+        )
     yield Watched(
-        resource_of(gateways, "GatewayClass"), rows.gateway_class, references.of_gateway, is_optional=True
+        resource_of(ROUTE_API, "Gateway"), route_rows.gateway, references.of_gateway, is_optional=True
+    )
+    yield Watched(
+        resource_of(ROUTE_API, "GatewayClass"),
+        route_rows.gateway_class,
+        references.of_gateway,
+        is_optional=True,
     )
     yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
     yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
