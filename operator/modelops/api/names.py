@@ -35,6 +35,8 @@ INPUTS_HASH = "modelops.dev/inputs-hash"
 
 DEFAULT_ENVIRONMENT = "default"
 """The environment of a namespace without the label."""
+UNKNOWN_ENVIRONMENT = ""
+"""That of a namespace which was not read: nothing starts there, since its floor is not known."""
 
 LABEL_LENGTH = 63
 _DIGEST_PREFIX = "sha256:"

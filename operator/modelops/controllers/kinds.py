@@ -73,7 +73,7 @@ def _children() -> Iterable[Watched]:
         is_optional=True,
     )
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
-    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume)
+    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume, may_be_denied=True)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
 
 
@@ -85,14 +85,20 @@ def _cluster() -> Iterable[Watched]:
         references.of_pod,
         indexes=((references.BY_SERVICE, references.pods_by_service),),
     )
-    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
+    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node, may_be_denied=True)
     gateways = "gateway.networking.k8s.io/v1"
     yield Watched(resource_of(gateways, "Gateway"), rows.gateway, references.of_gateway, is_optional=True)
     yield Watched(
-        resource_of(gateways, "GatewayClass"), rows.gateway_class, references.of_gateway, is_optional=True
+        resource_of(gateways, "GatewayClass"),
+        rows.gateway_class,
+        references.of_gateway,
+        is_optional=True,
+        may_be_denied=True,
     )
-    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
-    yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
+    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace, is_named=True)
+    yield Watched(
+        resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node, may_be_denied=True
+    )
 
 
 def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index]) -> Watched:
@@ -107,6 +113,7 @@ def _ours(
     *,
     drifted: Drifted = has_not_drifted,
     is_optional: bool = False,
+    may_be_denied: bool = False,
 ) -> Watched:
     return Watched(
         resource_of(api_version, kind),
@@ -115,4 +122,5 @@ def _ours(
         labels=MANAGED,
         drifted=drifted,
         is_optional=is_optional,
+        may_be_denied=may_be_denied,
     )
