@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from modelops.api import names
 from modelops.api.names import API_VERSION
 from modelops.clients.kinds import resource_of
-from modelops.controllers import references, rows
+from modelops.controllers import own_rows, references, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
+from modelops.controllers.figures import Figures
 from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
@@ -22,13 +23,14 @@ Indexes = tuple[tuple[str, Index], ...]
 def assemble(parts: Parts) -> Kinds:
     """Return every kind, built from *parts*."""
     keys = load_keys(parts.settings.gate.hmac_key_file)
+    services = Services(parts, keys)
     return Kinds(
         roots=(
             Models(parts, keys),
             Versions(parts, keys),
             Approvals(parts, keys),
             Policies(parts),
-            Services(parts, keys),
+            services,
         ),
         watched=(*_own(), *_children(), *_cluster()),
         background=(
@@ -36,6 +38,7 @@ def assemble(parts: Parts) -> Kinds:
             ("measuring", Measuring(parts).run),
             ("volumes", VolumeSweep(parts).run),
         ),
+        figures=(Figures(parts.store, parts.observations, services.inventory),),
     )
 
 
@@ -46,8 +49,14 @@ def _own() -> Iterable[Watched]:
         references.of_version,
         (references.BY_MODEL, references.versions_by_model),
         (BY_DIGEST, references.versions_by_digest),
+        project=own_rows.version,
     )
-    yield _mine("ModelApproval", references.of_approval, (BY_VERSION, references.approvals_by_version))
+    yield _mine(
+        "ModelApproval",
+        references.of_approval,
+        (BY_VERSION, references.approvals_by_version),
+        project=own_rows.approval,
+    )
     yield _mine("RolloutPolicy", references.of_policy)
     yield _mine(
         "InferenceService",
@@ -56,6 +65,7 @@ def _own() -> Iterable[Watched]:
         (references.BY_ALIAS, references.services_by_alias),
         (references.BY_POLICY, references.services_by_policy),
         (references.WAITING, references.services_waiting),
+        project=own_rows.service,
     )
 
 
@@ -101,8 +111,8 @@ def _cluster() -> Iterable[Watched]:
     )
 
 
-def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index]) -> Watched:
-    return Watched(resource_of(API_VERSION, kind), OwnRow.of, keys, is_own=True, indexes=indexes)
+def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index], project: Project = OwnRow.of) -> Watched:
+    return Watched(resource_of(API_VERSION, kind), project, keys, is_own=True, indexes=indexes)
 
 
 def _ours(

@@ -33,6 +33,8 @@ class Observer:
         """Called when an object could not be read."""
         self.purge_hooks: list[Callable[[Key], None]] = [queue.purge, observations.purge]
         """Called with the key of every object that is gone."""
+        self.change_hooks: list[Callable[[Row, Row], None]] = []
+        """Called with the row before and the row now of every object of ours that changed."""
 
     def observe(self, kind: str, type_: str | None, obj: Manifest) -> bool:
         """Put or drop one object and enqueue its roots; return whether the store changed.
@@ -93,6 +95,9 @@ class Observer:
                 self._gone(watched, before)
             else:
                 self._wake(watched, before)  # a reference may have moved to another root
+                if watched.is_own:
+                    for hook in self.change_hooks:
+                        hook(before, row)
         return True
 
     def _drop(self, watched: Watched, obj: Manifest) -> bool:

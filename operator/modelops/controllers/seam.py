@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from prometheus_client.core import Metric
+
 from modelops.clients.kinds import Resource
 from modelops.clients.kube import Kube
 from modelops.controllers.clock import Clock
@@ -73,6 +75,16 @@ Background = Callable[[], Awaitable[None]]
 """Runs while this replica leads; it never ends, and is started again when it fails."""
 
 
+class Told(Protocol):
+    """Metrics of what the leader knows, made at each scrape."""
+
+    def changed(self, before: Row, after: Row) -> None:
+        """Take note that a stored object changed."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a kind may build itself from."""
@@ -92,10 +104,14 @@ class Kinds:
     watched: tuple[Watched, ...] = ()
     background: tuple[tuple[str, Background], ...] = ()
     """Name and function."""
+    figures: tuple[Told, ...] = ()
 
     def __add__(self, other: "Kinds") -> "Kinds":
         return Kinds(
-            self.roots + other.roots, self.watched + other.watched, self.background + other.background
+            self.roots + other.roots,
+            self.watched + other.watched,
+            self.background + other.background,
+            self.figures + other.figures,
         )
 
 
