@@ -79,7 +79,7 @@ def _children() -> Iterable[Watched]:
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
-    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume)
+    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume, may_be_denied=True)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
 
 
@@ -91,7 +91,7 @@ def _cluster() -> Iterable[Watched]:
         references.of_pod,
         indexes=((references.BY_SERVICE, references.pods_by_service),),
     )
-    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
+    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node, may_be_denied=True)
     for kind in (HTTP_ROUTE, GRPC_ROUTE):  # ours, and those of users that name our Services
         yield Watched(
             resource_of(ROUTE_API, kind),
@@ -109,9 +109,12 @@ def _cluster() -> Iterable[Watched]:
         route_rows.gateway_class,
         references.of_gateway,
         is_optional=True,
+        may_be_denied=True,
     )
-    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
-    yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
+    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace, is_named=True)
+    yield Watched(
+        resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node, may_be_denied=True
+    )
 
 
 def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index], project: Project = OwnRow.of) -> Watched:
@@ -126,6 +129,7 @@ def _ours(
     *,
     drifted: Drifted = has_not_drifted,
     is_optional: bool = False,
+    may_be_denied: bool = False,
 ) -> Watched:
     return Watched(
         resource_of(api_version, kind),
@@ -134,4 +138,5 @@ def _ours(
         labels=MANAGED,
         drifted=drifted,
         is_optional=is_optional,
+        may_be_denied=may_be_denied,
     )

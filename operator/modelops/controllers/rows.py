@@ -38,7 +38,7 @@ class NamespaceStored(Row):
 
 def namespace(obj: Manifest) -> NamespaceStored:
     labels = obj["metadata"].get("labels") or {}
-    return NamespaceStored.of(obj, environment=labels.get(names.ENVIRONMENT, names.DEFAULT_ENVIRONMENT))
+    return NamespaceStored.of(obj, environment=labels.get(names.ENVIRONMENT) or names.DEFAULT_ENVIRONMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from modelops.controllers.context import GateKeys
 from modelops.controllers.promises import Promises
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow, Store, Unseen
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
 from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
@@ -42,6 +42,8 @@ MEASURED = "measured"
 """Topic under which the samples of a run are left."""
 REPORTS = "reports"
 """Topic under which engines' reports of their caches are left."""
+PLACES = ("Node", "ModelNode")
+"""Kinds without which no place can be chosen."""
 CHILD_KINDS = (
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
@@ -83,6 +85,7 @@ class Services:
             inventory=reserve(self.inventory(store), self._promises.unbound(key, store)),
             wanted=wanted,
             versions=self._roles(obj, environment),
+            nodes_unseen=next((why.told for kind in PLACES if (why := store.unseen(kind))), ""),
             policy=policy,
             policy_fault=fault,
             runtime=_runtime(model),
@@ -172,7 +175,7 @@ class Services:
             digest=digest,
             spec_hash=context.version_spec_hash(dict(obj)),
             unresolved=_unresolved(version, model, status),
-            unverified=_unverified(version.name, status, cache),
+            unverified=_unverified(version.name, status, cache, self._parts.store.unseen("ModelNode")),
             authors=context.authors(version),
             requirement=context.requirement(self._parts, model, environment),
             approvals=context.approvals(self._parts, self._keys, version, model),
@@ -294,7 +297,9 @@ def _unresolved(version: ModelVersion, model: Model | None, status: Mapping[str,
     return Reason("Resolving", f"{name}: its source is being pinned to a commit; wait for it")
 
 
-def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow]) -> Reason | None:
+def _unverified(
+    name: str, status: Mapping[str, Any], cache: Iterable[CacheRow], unseen: Unseen | None
+) -> Reason | None:
     entries = tuple(cache)
     if any(entry.phase == "Ready" for entry in entries):
         return None
@@ -302,7 +307,14 @@ def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow])
         if condition["type"] == "IntegrityVerified":
             if condition["status"] == "True":
                 return None
-            return Reason(condition["reason"], condition["message"])
+            if unseen is None:
+                return Reason(condition["reason"], condition["message"])
+    if unseen is not None:
+        return Reason(
+            "ModelNodesUnseen",
+            f"{name}: needs a ModelNode that proves its bytes, found {unseen.told}; give the operator that "
+            "right: the chart's rbac.clusterReader",
+        )
     return Reason("NotFetched", f"{name}: its bytes are not proven yet; wait for a node to fetch them")
 
 

@@ -112,7 +112,7 @@ def _fit(
     known = records.get(wanted.hash)
     if _is_made(seen, state, wanted.hash):
         return Fitted(wanted, known, gate, placement=known.placement if known else None)
-    engine = _engine(seen, version)
+    engine = _nodes_unseen(seen) or _engine(seen, version)
     if isinstance(engine, Reason):
         return Fitted(wanted, None, gate, engine)
     ask = demand.demand(seen, version, engine)
@@ -127,6 +127,17 @@ def _fit(
         place = known.placement
     record = demand.record(seen, version, engine, place, wanted, owner)
     return Fitted(wanted, record, gate, placement=place)
+
+
+def _nodes_unseen(seen: Snapshot) -> Reason | None:
+    """Refuse to place anything where the operator may not see the nodes."""
+    if not seen.nodes_unseen:
+        return None
+    return Reason(
+        "NodesUnseen",
+        f"{seen.name}: needs to see nodes and ModelNodes to choose a place, found {seen.nodes_unseen}; give "
+        "the operator that right: the chart's rbac.clusterReader",
+    )
 
 
 def _engine(seen: Snapshot, version: VersionRow) -> Engine | Reason:

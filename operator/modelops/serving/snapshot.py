@@ -178,10 +178,13 @@ class Snapshot:
     environment: str
     defaults: Defaults
     inventory: Inventory
+    """Of no use where ``nodes_unseen`` says why."""
     wanted: VersionRow | Reason
     """The version that the spec names, or why it names none."""
     versions: Mapping[str, VersionRow] = field(default_factory=dict)
     """Versions of stable, candidate and previous by name, where they still exist."""
+    nodes_unseen: str = ""
+    """What the server says to a list of nodes; empty: they are seen."""
     policy: Policy | None = None
     policy_fault: Reason | None = None
     """Why the named policy cannot be used; None with no policy: none is named and none is the default."""
