@@ -183,8 +183,7 @@ class World:
 
     def _effects(self, state: Rollout, events: tuple[Event, ...]) -> Iterator[Callable[[], None]]:
         status, wanted = to_status(state), self._wanted(state)
-        ready = self.ready(self.state.candidate) if state.candidate == self.state.candidate else 0
-        goal = shares(state, candidate_ready=ready)
+        goal = shares(state, candidate_ready=self.ready(state.candidate))
         yield lambda: setattr(self, "status", status)
         for revision, count in wanted.items():
             yield lambda revision=revision, count=count: self.deployments.update({revision: count})
