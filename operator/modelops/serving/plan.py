@@ -287,7 +287,19 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
         own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
-    return (*_unique(out), *routes.wanted(seen, state, _launches(kept)))
+    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)))
+
+
+def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> Rollout:
+    """Return *state* without a candidate that has no Service yet, since it waits for room.
+
+    A route that names a Service which is not there is not resolved, even with weight 0.
+    """
+    candidate = state.candidate
+    if candidate is None or candidate.hash in kept:
+        return state
+    is_there = any(child.kind == "Service" and child.revision == candidate.hash for child in seen.children)
+    return state if is_there else replace(state, candidate=None)
 
 
 def _launches(kept: Mapping[str, manifests.Revision]) -> dict[str, Launch]:
