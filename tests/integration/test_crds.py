@@ -257,11 +257,10 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     ),
     ("RolloutPolicy", "analysis.window", "29s", "a window lasts from 30s to 1h"),
     ("RolloutPolicy", "analysis.window", "61m", "a window lasts from 30s to 1h"),
-    ("RolloutPolicy", "analysis.baseline", "FreshBaseline", "only the comparison with the stable version"),
+    ("RolloutPolicy", "analysis.baseline", "FreshBaseline", "a second stable version to compare with"),
     ("RolloutPolicy", "analysis.onInconclusive", "Guess", "Unsupported value"),
     ("RolloutPolicy", "analysis.minRequests", 0, "should be greater than or equal to 1"),
     ("RolloutPolicy", "analysis.retain", 20, "keeping windows in status is not supported yet"),
-    ("RolloutPolicy", "analysis.baseline", "None", "only the comparison with the stable version"),
     (
         "RolloutPolicy",
         "analysis",

@@ -205,12 +205,12 @@ class Policies:
         if row is None:
             return None
         obj = loaded(row)
-        parsed = RolloutPolicy.parse(obj)
         fault = ""
         try:
+            parsed = RolloutPolicy.parse(obj)
             parsed.spec.in_force()
         except Malformed as error:
-            fault = str(error)
+            parsed, fault = RolloutPolicy.parse({**obj, "spec": {}}), str(error)
         is_default = parsed.metadata.labels.get(DEFAULT_POLICY) == "true"
         names = (key.name, "") if is_default else (key.name,)
         users = sum(
