@@ -17,7 +17,7 @@ from modelops.controllers.observations import Observations
 from modelops.controllers.own_rows import ApprovalRow, ServiceRow, VersionRow
 from modelops.controllers.store import Row, Store
 from modelops.governance.countersign import GateState
-from modelops.placement.inventory import GPU_RESOURCE, Inventory
+from modelops.placement.inventory import GPU_RESOURCE, WELL, Inventory
 from modelops.rollouts.state import Phase
 
 HELD = (Phase.PAUSED, Phase.AWAITING_APPROVAL, Phase.ROLLED_BACK)
@@ -213,7 +213,8 @@ class Figures:
             if node.gpu is None:
                 continue
             free = node.free(GPU_RESOURCE) if node.can_run_pods else 0
-            seen = (node.total(GPU_RESOURCE), node.used.get(GPU_RESOURCE, 0), free, node.unhealthy)
+            broken = node.health.get(GPU_RESOURCE, WELL).broken
+            seen = (node.total(GPU_RESOURCE), node.used.get(GPU_RESOURCE, 0), free, broken)
             known = sums.setdefault(node.gpu.product, [0] * len(seen))
             known[:] = [a + b for a, b in zip(known, seen, strict=True)]
         for product, counts in sorted(sums.items()):
