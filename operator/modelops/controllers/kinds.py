@@ -16,6 +16,7 @@ from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watc
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
+from modelops.serving.groups import GROUP_API
 from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
 MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
@@ -75,6 +76,7 @@ def _own() -> Iterable[Watched]:
 def _children() -> Iterable[Watched]:
     """What we make, by our mark."""
     yield _ours("apps/v1", "Deployment", rows.child, drifted=rows.child_drifted)
+    yield _ours(GROUP_API, "LeaderWorkerSet", rows.child, drifted=rows.child_drifted, is_optional=True)
     yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)

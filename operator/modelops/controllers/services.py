@@ -24,6 +24,7 @@ from modelops.plan import Plan, Reason
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
 from modelops.serving import plan as serving
+from modelops.serving.groups import GROUP_API
 from modelops.serving.manifests import Gateway, Images
 from modelops.serving.snapshot import (
     ApexRow,
@@ -46,6 +47,7 @@ PLACES = ("Node", "ModelNode")
 """Kinds without which no place can be chosen."""
 CHILD_KINDS = (
     ("apps/v1", "Deployment"),
+    (GROUP_API, "LeaderWorkerSet"),
     ("v1", "Service"),
     ("policy/v1", "PodDisruptionBudget"),
 )
@@ -327,7 +329,8 @@ def _pods(store: Store, key: Key) -> Iterable[PodRow]:
             name=row.name,
             revision=row.revision,
             node=row.node,
-            is_ready=row.is_ready,
+            is_ready=row.is_ready and not row.is_worker,
+            is_worker=row.is_worker,
             is_terminating=row.is_terminating,
             restarts=row.restarts,
             pending=row.pending,

@@ -14,7 +14,7 @@ from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
-from modelops.serving import demand, eras, features, judging, manifests, revisions, routes, status
+from modelops.serving import demand, eras, features, groups, judging, manifests, revisions, routes, status
 from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
@@ -279,7 +279,7 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         out += [
             manifests.volume(record.owner, record.digest, record.store),
             manifests.claim(record.owner, record.digest),
-            manifests.deployment(record, replicas=count, role=role),
+            groups.workload(record, replicas=count, role=role),
             manifests.service(record),
             manifests.disruption_budget(record),
         ]

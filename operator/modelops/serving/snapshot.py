@@ -37,6 +37,9 @@ class PodRow:
     revision: str
     node: str = ""
     is_ready: bool = False
+    """Whether it answers requests; the pods of a group that do not lead never do."""
+    is_worker: bool = False
+    """Whether it belongs to a group that another pod leads."""
     is_terminating: bool = False
     restarts: int = 0
     pending: str = ""
