@@ -179,6 +179,7 @@ def test_the_defaults_load_as_settings(tmp_path: Path) -> None:
     assert found.images.operator == "modelops:0.1.0"
     assert (found.identity, found.namespace) == ("modelops-0", "modelops-system")
     assert found.gate.stamping
+    assert found.pod_monitor is None
 
 
 def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> None:
@@ -203,6 +204,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
             "delivery.enabled=false",
             "delivery.store=/srv/models",
             "gate.stamping=false",
+            'metrics.podMonitor={"enabled":true,"interval":"5s","labels":{"release":"prometheus"}}',
         ),
         tmp_path,
     )
@@ -236,6 +238,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
                 }
             },
             "delivery": {"enabled": False, "store": "/srv/models"},
+            "podMonitor": {"interval": "5s", "labels": {"release": "prometheus"}},
             "gate": {"stamping": False, "hmacKeyFile": "/var/run/modelops/gate/keys"},
         }
     )

@@ -76,10 +76,25 @@ def _own() -> Iterable[Watched]:
 def _children() -> Iterable[Watched]:
     """What we make, by our mark."""
     yield _ours("apps/v1", "Deployment", rows.child, drifted=rows.child_drifted)
-    yield _ours(GROUP_API, "LeaderWorkerSet", rows.child, drifted=rows.child_drifted, is_optional=True)
     yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
+    yield _ours(
+        GROUP_API,
+        "LeaderWorkerSet",
+        rows.child,
+        drifted=rows.child_drifted,
+        is_optional=True,
+        may_be_denied=True,
+    )
+    yield _ours(
+        "monitoring.coreos.com/v1",
+        "PodMonitor",
+        rows.child,
+        is_optional=True,
+        may_be_denied=True,
+        is_extra=True,
+    )
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
     yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume, may_be_denied=True)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
@@ -132,6 +147,7 @@ def _ours(
     drifted: Drifted = has_not_drifted,
     is_optional: bool = False,
     may_be_denied: bool = False,
+    is_extra: bool = False,
 ) -> Watched:
     return Watched(
         resource_of(api_version, kind),
@@ -141,4 +157,5 @@ def _ours(
         drifted=drifted,
         is_optional=is_optional,
         may_be_denied=may_be_denied,
+        is_extra=is_extra,
     )

@@ -20,12 +20,13 @@ from modelops.controllers.store import Key, OwnRow, Store, Unseen
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
 from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
-from modelops.plan import Plan, Reason
+from modelops.plan import Plan, Reason, Ref
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
 from modelops.serving import plan as serving
 from modelops.serving.groups import GROUP_API
 from modelops.serving.manifests import Gateway, Images
+from modelops.serving.monitors import MONITOR_API, Monitor
 from modelops.serving.snapshot import (
     ApexRow,
     ChildRow,
@@ -93,6 +94,7 @@ class Services:
             runtime=_runtime(model),
             pods=tuple(_pods(store, key)),
             children=tuple(_children(store, service.uid)),
+            monitors=tuple(_monitors(store, service.uid)),
             route=_route(store, HTTP_ROUTE, key),
             grpc_route=_route(store, GRPC_ROUTE, key),
             lent=tuple(_lent(store, key)),
@@ -259,7 +261,7 @@ def _uses(store: Store) -> Iterator[PodUse]:
 def defaults(parts: Parts) -> Defaults:
     """Return what the settings say where a service says nothing."""
     settings = parts.settings
-    gateway = settings.gateway
+    gateway, monitor = settings.gateway, settings.pod_monitor
     return Defaults(
         images=Images(
             settings.images.operator,
@@ -272,6 +274,7 @@ def defaults(parts: Parts) -> Defaults:
         store=settings.delivery.store,
         engine_images=settings.images.engine_images,
         engine_commands=settings.images.engine_commands,
+        monitor=Monitor(monitor.interval, monitor.labels) if monitor else None,
     )
 
 
@@ -346,6 +349,11 @@ def _children(store: Store, uid: str) -> Iterable[ChildRow]:
     for row in store.owned(HTTP_ROUTE, uid):
         if isinstance(row, route_rows.RouteStored) and row.revision:
             yield ChildRow(HTTP_ROUTE, ROUTE_API, row.name, row.uid, row.revision)
+
+
+def _monitors(store: Store, uid: str) -> Iterable[Ref]:
+    for row in store.owned("PodMonitor", uid):
+        yield Ref(MONITOR_API, "PodMonitor", row.namespace, row.name, row.uid)
 
 
 def _route(store: Store, kind: str, key: Key) -> RouteRow | None:

@@ -14,7 +14,18 @@ from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
-from modelops.serving import demand, eras, features, groups, judging, manifests, revisions, routes, status
+from modelops.serving import (
+    demand,
+    eras,
+    features,
+    groups,
+    judging,
+    manifests,
+    monitors,
+    revisions,
+    routes,
+    status,
+)
 from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
@@ -283,11 +294,13 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
             manifests.service(record),
             manifests.disruption_budget(record),
         ]
+    own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
     if out:
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
-        own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
-    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)))
+    # Last: where it cannot be made, nothing else waits for it.
+    monitor = [monitors.pod_monitor(own, seen.defaults.monitor)] if out and seen.defaults.monitor else []
+    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)), *monitor)
 
 
 def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> Rollout:
@@ -319,7 +332,8 @@ def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revi
     candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
     named = routes.named(seen, state)
-    stale = (*routes.stale(seen, state, _launches(kept)),)
+    unmonitored = () if seen.defaults.monitor else seen.monitors
+    stale = (*routes.stale(seen, state, _launches(kept)), *unmonitored)
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 

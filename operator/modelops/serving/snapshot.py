@@ -14,8 +14,9 @@ from modelops.governance.approvals import Approval
 from modelops.governance.requirements import Requirement
 from modelops.placement.inventory import Inventory
 from modelops.placement.learned import Learned, Report
-from modelops.plan import Reason
+from modelops.plan import Reason, Ref
 from modelops.serving.manifests import Gateway, Images
+from modelops.serving.monitors import Monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,8 @@ class Defaults:
     store: str = "/var/lib/modelops/store"
     engine_images: Mapping[str, str] = field(default_factory=dict)
     engine_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    monitor: Monitor | None = None
+    """How the pods of each service are found by a Prometheus operator; None: not by us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,8 @@ class Snapshot:
     """What preset Auto means for this model."""
     pods: tuple[PodRow, ...] = ()
     children: tuple[ChildRow, ...] = ()
+    monitors: tuple[Ref, ...] = ()
+    """PodMonitors of the service that are there."""
     route: RouteRow | None = None
     grpc_route: RouteRow | None = None
     lent: tuple[LentRow, ...] = ()
