@@ -179,6 +179,7 @@ def test_the_defaults_load_as_settings(tmp_path: Path) -> None:
     assert found.images.operator == "modelops:0.1.0"
     assert (found.identity, found.namespace) == ("modelops-0", "modelops-system")
     assert found.gate.stamping
+    assert found.pod_monitor is None
 
 
 def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> None:
@@ -203,6 +204,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
             "delivery.enabled=false",
             "delivery.store=/srv/models",
             "gate.stamping=false",
+            'metrics.podMonitor={"enabled":true,"interval":"5s","labels":{"release":"prometheus"}}',
         ),
         tmp_path,
     )
@@ -236,6 +238,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
                 }
             },
             "delivery": {"enabled": False, "store": "/srv/models"},
+            "podMonitor": {"interval": "5s", "labels": {"release": "prometheus"}},
             "gate": {"stamping": False, "hmacKeyFile": "/var/run/modelops/gate/keys"},
         }
     )
@@ -368,6 +371,32 @@ def test_with_watched_namespaces_rights_in_namespaces_are_roles_in_each() -> Non
         assert places == ["team-a", "team-b"]
         narrow = granted("Role", name, 'watchNamespaces=["team-a","team-b"]', "rbac.userRoles=false")
         assert narrow == granted("ClusterRole", name), "as much as cluster-wide, and no more"
+
+
+def bound_to(account: str, objects: tuple[Manifest, ...]) -> set[str]:
+    """Return the roles that are bound to an account."""
+    return {
+        f"{obj['roleRef']['kind']}/{obj['roleRef']['name']}"
+        for obj in objects
+        if obj["kind"].endswith("RoleBinding") and account in {who["name"] for who in obj["subjects"]}
+    }
+
+
+def test_with_watched_namespaces_the_operator_needs_no_cluster_role_that_is_not_switched_off_alone() -> None:
+    values = ('watchNamespaces=["team-a"]',)
+    roles = {"Role/modelops-operator", "Role/modelops-leader"}
+    reader, volumes = "ClusterRole/modelops-cluster-reader", "ClusterRole/modelops-volumes"
+    assert bound_to("modelops", rendered(*values)) == {*roles, reader, volumes}
+    assert bound_to("modelops", rendered(*values, "rbac.clusterReader=false")) == {*roles, volumes}
+    assert bound_to("modelops", rendered(*values, "rbac.volumes=false")) == {*roles, reader}
+    read = [rule for role, rule in rules(rendered(*values)) if role == reader]
+    assert {verb for rule in read for verb in rule["verbs"]} == {"get", "list", "watch"}
+
+
+def test_a_role_in_a_namespace_lets_its_namespace_be_read_and_no_other() -> None:
+    objects = rendered('watchNamespaces=["team-a"]', "rbac.userRoles=false")
+    found = [(role, rule["verbs"]) for role, rule in rules(objects) if "namespaces" in rule["resources"]]
+    assert found == [("Role/modelops-operator", ["get"])]
 
 
 def test_rights_and_accounts_can_be_somebody_elses() -> None:

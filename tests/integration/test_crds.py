@@ -121,6 +121,18 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     (
         "InferenceService",
         "accelerator",
+        {"partition": "1g.10gb", "nodes": 2},
+        "slices and shares of GPUs work alone; leave accelerator.nodes out",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"nodes": 2, "cpuFallback": True},
+        "a group of nodes has no place on CPUs",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
         {"sharing": "MPS", "count": 2},
         "slices and shares of GPUs work alone",
     ),
@@ -504,6 +516,11 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     (
+        "a replica on two nodes",
+        "InferenceService",
+        {"model": {"version": "fraud-7"}, "accelerator": {"nodes": 2, "count": 8, "sharing": "Exclusive"}},
+    ),
+    (
         "a slice of a GPU",
         "InferenceService",
         {
@@ -749,6 +766,18 @@ def test_a_name_must_leave_room_for_its_children(
     assert message in refusal_of(established.create, kind, name, BASE[kind], dry_run="All")
 
 
+LONG_FOR_A_GROUP = "a service on several nodes has a name of at most 40 letters"
+
+
+def test_the_name_of_a_group_leaves_room_for_its_pods(established: Server) -> None:
+    group = {**BASE["InferenceService"], "accelerator": {"nodes": 2}}
+    assert LONG_FOR_A_GROUP in refusal_of(
+        established.create, "InferenceService", "a" * 41, group, dry_run="All"
+    )
+    established.create("InferenceService", "a" * 40, group, dry_run="All")
+    established.create("InferenceService", "a" * 41, {**group, "accelerator": {"nodes": 1}}, dry_run="All")
+
+
 def test_a_revocation_does_not_end(established: Server) -> None:
     message = refusal_of(established.create, "ModelApproval", "refused", EXPIRING_REVOCATION, dry_run="All")
     assert "only an approval can end by itself" in message
@@ -771,7 +800,8 @@ def _unstamped(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_rule_has_an_object_that_it_refuses() -> None:
-    said = [row[-1] for row in (*REFUSALS, *CHANGES, *NAMES)] + ["only an approval can end by itself"]
+    said = [row[-1] for row in (*REFUSALS, *CHANGES, *NAMES)]
+    said += ["only an approval can end by itself", LONG_FOR_A_GROUP]
     rules = [message for crd in definitions() for message in _messages(crd["spec"]["versions"][0]["schema"])]
     assert [message for message in rules if not any(part in message for part in said)] == []
 

@@ -16,6 +16,7 @@ from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watc
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
+from modelops.serving.groups import GROUP_API
 from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
 MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
@@ -78,8 +79,24 @@ def _children() -> Iterable[Watched]:
     yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
+    yield _ours(
+        GROUP_API,
+        "LeaderWorkerSet",
+        rows.child,
+        drifted=rows.child_drifted,
+        is_optional=True,
+        may_be_denied=True,
+    )
+    yield _ours(
+        "monitoring.coreos.com/v1",
+        "PodMonitor",
+        rows.child,
+        is_optional=True,
+        may_be_denied=True,
+        is_extra=True,
+    )
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
-    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume)
+    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume, may_be_denied=True)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
 
 
@@ -91,7 +108,7 @@ def _cluster() -> Iterable[Watched]:
         references.of_pod,
         indexes=((references.BY_SERVICE, references.pods_by_service),),
     )
-    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
+    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node, may_be_denied=True)
     for kind in (HTTP_ROUTE, GRPC_ROUTE):  # ours, and those of users that name our Services
         yield Watched(
             resource_of(ROUTE_API, kind),
@@ -109,9 +126,12 @@ def _cluster() -> Iterable[Watched]:
         route_rows.gateway_class,
         references.of_gateway,
         is_optional=True,
+        may_be_denied=True,
     )
-    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
-    yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
+    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace, is_named=True)
+    yield Watched(
+        resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node, may_be_denied=True
+    )
 
 
 def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index], project: Project = OwnRow.of) -> Watched:
@@ -126,6 +146,8 @@ def _ours(
     *,
     drifted: Drifted = has_not_drifted,
     is_optional: bool = False,
+    may_be_denied: bool = False,
+    is_extra: bool = False,
 ) -> Watched:
     return Watched(
         resource_of(api_version, kind),
@@ -134,4 +156,6 @@ def _ours(
         labels=MANAGED,
         drifted=drifted,
         is_optional=is_optional,
+        may_be_denied=may_be_denied,
+        is_extra=is_extra,
     )

@@ -94,7 +94,8 @@ def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
         status = loaded(row).get("status") or {}
         for record in (status.get("placement") or {}).get("revisions") or ():
             if record.get("version") == name:
-                nodes.add((record.get("placement") or {}).get("node"))
+                place = record.get("placement") or {}
+                nodes |= {place.get("node"), *place.get("members", ())}
     return tuple(sorted(node for node in nodes if node))
 
 
@@ -204,12 +205,12 @@ class Policies:
         if row is None:
             return None
         obj = loaded(row)
-        parsed = RolloutPolicy.parse(obj)
         fault = ""
         try:
+            parsed = RolloutPolicy.parse(obj)
             parsed.spec.in_force()
         except Malformed as error:
-            fault = str(error)
+            parsed, fault = RolloutPolicy.parse({**obj, "spec": {}}), str(error)
         is_default = parsed.metadata.labels.get(DEFAULT_POLICY) == "true"
         names = (key.name, "") if is_default else (key.name,)
         users = sum(

@@ -16,15 +16,17 @@ from modelops.controllers.context import GateKeys
 from modelops.controllers.promises import Promises
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow, Store, Unseen
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
 from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
-from modelops.plan import Plan, Reason
+from modelops.plan import Plan, Reason, Ref
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
 from modelops.serving import plan as serving
+from modelops.serving.groups import GROUP_API
 from modelops.serving.manifests import Gateway, Images
+from modelops.serving.monitors import MONITOR_API, Monitor
 from modelops.serving.snapshot import (
     ApexRow,
     ChildRow,
@@ -42,8 +44,11 @@ MEASURED = "measured"
 """Topic under which the samples of a run are left."""
 REPORTS = "reports"
 """Topic under which engines' reports of their caches are left."""
+PLACES = ("Node", "ModelNode")
+"""Kinds without which no place can be chosen."""
 CHILD_KINDS = (
     ("apps/v1", "Deployment"),
+    (GROUP_API, "LeaderWorkerSet"),
     ("v1", "Service"),
     ("policy/v1", "PodDisruptionBudget"),
 )
@@ -83,11 +88,13 @@ class Services:
             inventory=reserve(self.inventory(store), self._promises.unbound(key, store)),
             wanted=wanted,
             versions=self._roles(obj, environment),
+            nodes_unseen=next((why.told for kind in PLACES if (why := store.unseen(kind))), ""),
             policy=policy,
             policy_fault=fault,
             runtime=_runtime(model),
             pods=tuple(_pods(store, key)),
             children=tuple(_children(store, service.uid)),
+            monitors=tuple(_monitors(store, service.uid)),
             route=_route(store, HTTP_ROUTE, key),
             grpc_route=_route(store, GRPC_ROUTE, key),
             lent=tuple(_lent(store, key)),
@@ -172,7 +179,7 @@ class Services:
             digest=digest,
             spec_hash=context.version_spec_hash(dict(obj)),
             unresolved=_unresolved(version, model, status),
-            unverified=_unverified(version.name, status, cache),
+            unverified=_unverified(version.name, status, cache, self._parts.store.unseen("ModelNode")),
             authors=context.authors(version),
             requirement=context.requirement(self._parts, model, environment),
             approvals=context.approvals(self._parts, self._keys, version, model),
@@ -254,7 +261,7 @@ def _uses(store: Store) -> Iterator[PodUse]:
 def defaults(parts: Parts) -> Defaults:
     """Return what the settings say where a service says nothing."""
     settings = parts.settings
-    gateway = settings.gateway
+    gateway, monitor = settings.gateway, settings.pod_monitor
     return Defaults(
         images=Images(
             settings.images.operator,
@@ -267,6 +274,7 @@ def defaults(parts: Parts) -> Defaults:
         store=settings.delivery.store,
         engine_images=settings.images.engine_images,
         engine_commands=settings.images.engine_commands,
+        monitor=Monitor(monitor.interval, monitor.labels) if monitor else None,
     )
 
 
@@ -294,7 +302,9 @@ def _unresolved(version: ModelVersion, model: Model | None, status: Mapping[str,
     return Reason("Resolving", f"{name}: its source is being pinned to a commit; wait for it")
 
 
-def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow]) -> Reason | None:
+def _unverified(
+    name: str, status: Mapping[str, Any], cache: Iterable[CacheRow], unseen: Unseen | None
+) -> Reason | None:
     entries = tuple(cache)
     if any(entry.phase == "Ready" for entry in entries):
         return None
@@ -302,7 +312,14 @@ def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow])
         if condition["type"] == "IntegrityVerified":
             if condition["status"] == "True":
                 return None
-            return Reason(condition["reason"], condition["message"])
+            if unseen is None:
+                return Reason(condition["reason"], condition["message"])
+    if unseen is not None:
+        return Reason(
+            "ModelNodesUnseen",
+            f"{name}: needs a ModelNode that proves its bytes, found {unseen.told}; give the operator that "
+            "right: the chart's rbac.clusterReader",
+        )
     return Reason("NotFetched", f"{name}: its bytes are not proven yet; wait for a node to fetch them")
 
 
@@ -315,7 +332,8 @@ def _pods(store: Store, key: Key) -> Iterable[PodRow]:
             name=row.name,
             revision=row.revision,
             node=row.node,
-            is_ready=row.is_ready,
+            is_ready=row.is_ready and not row.is_worker,
+            is_worker=row.is_worker,
             is_terminating=row.is_terminating,
             restarts=row.restarts,
             pending=row.pending,
@@ -331,6 +349,11 @@ def _children(store: Store, uid: str) -> Iterable[ChildRow]:
     for row in store.owned(HTTP_ROUTE, uid):
         if isinstance(row, route_rows.RouteStored) and row.revision:
             yield ChildRow(HTTP_ROUTE, ROUTE_API, row.name, row.uid, row.revision)
+
+
+def _monitors(store: Store, uid: str) -> Iterable[Ref]:
+    for row in store.owned("PodMonitor", uid):
+        yield Ref(MONITOR_API, "PodMonitor", row.namespace, row.name, row.uid)
 
 
 def _route(store: Store, kind: str, key: Key) -> RouteRow | None:

@@ -14,7 +14,18 @@ from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
-from modelops.serving import demand, eras, features, judging, manifests, revisions, routes, status
+from modelops.serving import (
+    demand,
+    eras,
+    features,
+    groups,
+    judging,
+    manifests,
+    monitors,
+    revisions,
+    routes,
+    status,
+)
 from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
@@ -112,7 +123,7 @@ def _fit(
     known = records.get(wanted.hash)
     if _is_made(seen, state, wanted.hash):
         return Fitted(wanted, known, gate, placement=known.placement if known else None)
-    engine = _engine(seen, version)
+    engine = _nodes_unseen(seen) or _engine(seen, version)
     if isinstance(engine, Reason):
         return Fitted(wanted, None, gate, engine)
     ask = demand.demand(seen, version, engine)
@@ -127,6 +138,17 @@ def _fit(
         place = known.placement
     record = demand.record(seen, version, engine, place, wanted, owner)
     return Fitted(wanted, record, gate, placement=place)
+
+
+def _nodes_unseen(seen: Snapshot) -> Reason | None:
+    """Refuse to place anything where the operator may not see the nodes."""
+    if not seen.nodes_unseen:
+        return None
+    return Reason(
+        "NodesUnseen",
+        f"{seen.name}: needs to see nodes and ModelNodes to choose a place, found {seen.nodes_unseen}; give "
+        "the operator that right: the chart's rbac.clusterReader",
+    )
 
 
 def _engine(seen: Snapshot, version: VersionRow) -> Engine | Reason:
@@ -268,15 +290,29 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         out += [
             manifests.volume(record.owner, record.digest, record.store),
             manifests.claim(record.owner, record.digest),
-            manifests.deployment(record, replicas=count, role=role),
+            groups.workload(record, replicas=count, role=role),
             manifests.service(record),
             manifests.disruption_budget(record),
         ]
+    own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
     if out:
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
-        own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
-    return (*_unique(out), *routes.wanted(seen, state, _launches(kept)))
+    # Last: where it cannot be made, nothing else waits for it.
+    monitor = [monitors.pod_monitor(own, seen.defaults.monitor)] if out and seen.defaults.monitor else []
+    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)), *monitor)
+
+
+def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> Rollout:
+    """Return *state* without a candidate that has no Service yet, since it waits for room.
+
+    A route that names a Service which is not there is not resolved, even with weight 0.
+    """
+    candidate = state.candidate
+    if candidate is None or candidate.hash in kept:
+        return state
+    is_there = any(child.kind == "Service" and child.revision == candidate.hash for child in seen.children)
+    return state if is_there else replace(state, candidate=None)
 
 
 def _launches(kept: Mapping[str, manifests.Revision]) -> dict[str, Launch]:
@@ -296,7 +332,8 @@ def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revi
     candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
     named = routes.named(seen, state)
-    stale = (*routes.stale(seen, state, _launches(kept)),)
+    unmonitored = () if seen.defaults.monitor else seen.monitors
+    stale = (*routes.stale(seen, state, _launches(kept)), *unmonitored)
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 
