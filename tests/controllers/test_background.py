@@ -85,7 +85,6 @@ def test_the_history_is_read_until_it_is_frozen():
     assert not run_of(cluster.store.get(*SERVICE), timedelta(seconds=30), now).needs_history
 
 
-@pytest.mark.parametrize("phase", [Phase.STABLE, Phase.BAKING])
-def test_without_a_candidate_nothing_is_measured(phase):
-    cluster = serving() if phase is Phase.STABLE else pushed().settle().until("chat", phase)
+def test_without_a_run_nothing_is_measured():
+    cluster = serving()
     assert run_of(cluster.store.get(*SERVICE), timedelta(seconds=30), cluster.now.timestamp()) is None
