@@ -11,6 +11,7 @@ from modelops.controllers.figures import Figures
 from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
+from modelops.controllers.route_sweep import RouteSweep
 from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
@@ -38,6 +39,7 @@ def assemble(parts: Parts) -> Kinds:
             ("gate", GateWatch(parts).run),
             ("measuring", Measuring(parts).run),
             ("volumes", VolumeSweep(parts).run),
+            ("routes", RouteSweep(parts).run),
         ),
         figures=(Figures(parts.store, parts.observations, services.inventory),),
     )
