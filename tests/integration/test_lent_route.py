@@ -1,4 +1,4 @@
-"""A route of a user on the real schema: weights are changed, all else stays, and what was found comes back."""
+"""A route of a user on the real schema: weights change, all else stays, and what was found comes back."""
 
 import asyncio
 import copy
