@@ -97,8 +97,7 @@ def test_a_service_converges_without_them_and_gets_its_monitor_within_a_minute_e
 
 def _failures(operator: Program) -> tuple[float, ...]:
     return tuple(
-        operator.metric(name)
-        for name in ("modelops_pass_errors_total", "modelops_observe_failures_total")
+        operator.metric(name) for name in ("modelops_pass_errors_total", "modelops_observe_failures_total")
     )
 
 
