@@ -78,9 +78,6 @@ def _own() -> Iterable[Watched]:
 def _children() -> Iterable[Watched]:
     """What we make, by our mark."""
     yield _ours("apps/v1", "Deployment", rows.child, drifted=rows.child_drifted)
-    yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
-    yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
-    yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
     yield _ours(
         GROUP_API,
         "LeaderWorkerSet",
@@ -89,6 +86,9 @@ def _children() -> Iterable[Watched]:
         is_optional=True,
         may_be_denied=True,
     )
+    yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
+    yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
+    yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
     yield _ours(
         "monitoring.coreos.com/v1",
         "PodMonitor",
