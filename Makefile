@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines bench-judge bench-judge-fast
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines bench-judge bench-judge-fast bench-loop
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -96,6 +96,9 @@ bench-judge: venv  ## the judge beside Flagger's and Argo Rollouts' rules on sim
 
 bench-judge-fast: venv  ## the same, the cells and the 300 runs that CI asks for
 	@$(BIN)/python -m tests.bench.bench_judge --cells fast $(ARGS)
+
+bench-loop: venv  ## what the control loop costs at 5,000 services, beside its goals; ARGS="--services 500" for a glance
+	@$(BIN)/python -m tests.bench.bench_loop $(ARGS)
 
 clean:  ## remove .venv and caches of tools in this folder; the shared cache stays
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info operator/*.egg-info
