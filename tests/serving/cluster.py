@@ -9,7 +9,7 @@ import copy
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -184,6 +184,10 @@ class Keys(deque[Key]):
         if key not in self:
             self.append(key)
 
+    def add_all_after(self, seconds: float, name: str, keys: Callable[[], Iterable[Key]]) -> None:
+        for key in tuple(keys()):
+            self.add(key)
+
     def purge(self, key: Key) -> None:
         while key in self:
             self.remove(key)
@@ -231,7 +235,10 @@ class Cluster:
         for watched in self.kinds.watched:
             for name, values in watched.indexes:
                 self.store.add_index(watched.resource.kind, name, values)
-        self.observer = Observer(self.kinds.watched, self.store, cast(Any, self.keys), self.observations)
+        queue = cast(Any, self.keys)
+        self.observer = Observer(
+            self.kinds.watched, self.store, queue, self.observations, self.kinds.waiting
+        )
         self.executor = Executor(kube, self.store, self.observer, cast(Any, self.told), self.kinds.watched)
         self.roots = {root.resource.kind: root for root in self.kinds.roots}
         if gate_is_green:

@@ -145,11 +145,8 @@ def version_spec_hash(obj: Manifest) -> str:
 
 def cache(store: Store, digest: str) -> tuple[CacheRow, ...]:
     """Return what every node's agent says about an artifact, by node."""
-    found = []
-    for row in store.rows("ModelNode"):
-        if isinstance(row, ModelNodeStored) and digest in row.cache:
-            found.append(row.cache[digest])
-    return tuple(sorted(found, key=lambda entry: entry.node))
+    nodes = store.find("ModelNode", BY_DIGEST, digest)
+    return tuple(row.cache[digest] for row in nodes if isinstance(row, ModelNodeStored))
 
 
 def raw_status(row: OwnRow) -> Mapping[str, Any]:

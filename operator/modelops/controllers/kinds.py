@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from modelops.api import names
 from modelops.api.names import API_VERSION
 from modelops.clients.kinds import resource_of
-from modelops.controllers import references, rows
+from modelops.controllers import own_rows, references, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
 from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
-from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
+from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Shown, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
@@ -36,26 +36,42 @@ def assemble(parts: Parts) -> Kinds:
             ("measuring", Measuring(parts).run),
             ("volumes", VolumeSweep(parts).run),
         ),
+        waiting=references.waiting,
     )
 
 
 def _own() -> Iterable[Watched]:
-    yield _mine("Model", references.of_model)
+    yield _mine("Model", OwnRow.of, references.of_model)
     yield _mine(
         "ModelVersion",
+        own_rows.version,
         references.of_version,
         (references.BY_MODEL, references.versions_by_model),
         (BY_DIGEST, references.versions_by_digest),
     )
-    yield _mine("ModelApproval", references.of_approval, (BY_VERSION, references.approvals_by_version))
-    yield _mine("RolloutPolicy", references.of_policy)
+    yield _mine(
+        "ModelApproval",
+        own_rows.approval,
+        references.of_approval,
+        (BY_VERSION, references.approvals_by_version),
+    )
+    yield _mine(
+        "RolloutPolicy",
+        own_rows.policy,
+        references.of_policy,
+        (references.DEFAULT, references.default_policies),
+    )
     yield _mine(
         "InferenceService",
+        own_rows.service,
         references.of_service,
         (BY_VERSION, references.services_by_version),
+        (BY_DIGEST, references.services_by_digest),
         (references.BY_ALIAS, references.services_by_alias),
         (references.BY_POLICY, references.services_by_policy),
         (references.WAITING, references.services_waiting),
+        (references.RUNNING, references.services_running),
+        shown=references.shown_of_service,
     )
 
 
@@ -84,19 +100,32 @@ def _cluster() -> Iterable[Watched]:
         rows.pod,
         references.of_pod,
         indexes=((references.BY_SERVICE, references.pods_by_service),),
+        room=references.room_of_pod,
     )
-    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
+    yield Watched(
+        resource_of("v1", "Node"), rows.node, references.of_node, room=references.room_of_node
+    )
     gateways = "gateway.networking.k8s.io/v1"
     yield Watched(resource_of(gateways, "Gateway"), rows.gateway, references.of_gateway, is_optional=True)
     yield Watched(
         resource_of(gateways, "GatewayClass"), rows.gateway_class, references.of_gateway, is_optional=True
     )
     yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
-    yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
+    yield Watched(
+        resource_of(API_VERSION, "ModelNode"),
+        rows.model_node,
+        references.of_model_node,
+        indexes=((BY_DIGEST, references.nodes_by_digest),),
+        room=references.room_of_model_node,
+    )
 
 
-def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index]) -> Watched:
-    return Watched(resource_of(API_VERSION, kind), OwnRow.of, keys, is_own=True, indexes=indexes)
+def _mine(
+    kind: str, project: Project, keys: Keys, *indexes: tuple[str, Index], shown: Shown | None = None
+) -> Watched:
+    return Watched(
+        resource_of(API_VERSION, kind), project, keys, is_own=True, indexes=indexes, shown=shown
+    )
 
 
 def _ours(

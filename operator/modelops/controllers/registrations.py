@@ -10,6 +10,7 @@ from modelops.api.version import ModelVersion
 from modelops.clients.kinds import Resource, resource_of
 from modelops.controllers import context, references, rows
 from modelops.controllers.context import GateKeys
+from modelops.controllers.own_rows import ServiceStored
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Row, Store
@@ -87,12 +88,10 @@ class Versions:
 
 def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
     """Return the nodes on which a service is to run this version."""
-    nodes = set()
+    nodes: set[str] = set()
     for row in users:
-        status = loaded(row).get("status") or {}
-        for record in (status.get("placement") or {}).get("revisions") or ():
-            if record.get("version") == name:
-                nodes.add((record.get("placement") or {}).get("node"))
+        assert isinstance(row, ServiceStored)
+        nodes |= {node for version, node in row.places if version == name}
     return tuple(sorted(node for node in nodes if node))
 
 

@@ -37,6 +37,8 @@ Keys = Callable[[Row, Store], Iterable[Key]]
 """Names the roots to plan again when this row came, changed or went."""
 Drifted = Callable[[Row, Manifest], bool]
 """Says whether the row shows that a wanted child was changed by somebody else."""
+Shown = Callable[[Row], object]
+"""Returns a part of the row, to be compared."""
 
 
 def has_not_drifted(row: Row, wanted: Manifest) -> bool:
@@ -62,6 +64,13 @@ class Watched:
     """Label selector that the server applies."""
     indexes: tuple[tuple[str, Index], ...] = ()
     drifted: Drifted = has_not_drifted
+    shown: Shown | None = None
+    """What others than the object itself read of the row: while it stays, only its own root is woken.
+
+    None: anything may be read.
+    """
+    room: Shown | None = None
+    """What the row means for the room on the nodes: when it changes, those who wait are woken in a while."""
 
 
 Background = Callable[[], Awaitable[None]]
@@ -87,10 +96,15 @@ class Kinds:
     watched: tuple[Watched, ...] = ()
     background: tuple[tuple[str, Background], ...] = ()
     """Name and function."""
+    waiting: Callable[[Store], Iterable[Key]] = lambda store: ()
+    """Names the roots that wait for room on the nodes."""
 
     def __add__(self, other: "Kinds") -> "Kinds":
         return Kinds(
-            self.roots + other.roots, self.watched + other.watched, self.background + other.background
+            self.roots + other.roots,
+            self.watched + other.watched,
+            self.background + other.background,
+            self.waiting,
         )
 
 

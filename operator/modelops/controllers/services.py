@@ -16,7 +16,7 @@ from modelops.controllers.context import GateKeys
 from modelops.controllers.promises import Promises
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow, Row, Store
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
 from modelops.placement.reservations import reserve
 from modelops.plan import Plan, Reason
@@ -186,12 +186,7 @@ class Services:
                     "create it",
                 )
             return _in_force(service, row)
-        marked = [
-            row
-            for row in store.rows("RolloutPolicy", namespace)
-            if isinstance(row, OwnRow)
-            and (loaded(row)["metadata"].get("labels") or {}).get(DEFAULT_POLICY) == "true"
-        ]
+        marked = store.find("RolloutPolicy", references.DEFAULT, namespace)
         if len(marked) > 1:
             found = ", ".join(sorted(row.name for row in marked))
             return None, Reason(
@@ -237,8 +232,8 @@ def _stock(store: Store) -> Inventory:
 def _uses(store: Store) -> Iterator[PodUse]:
     """Yield what pods take that are bound and have not ended."""
     for row in store.rows("Pod"):
-        if isinstance(row, rows.PodStored) and row.use is not None and not row.is_finished:
-            yield row.use
+        if isinstance(row, rows.PodStored) and (use := row.use) is not None:
+            yield use
 
 
 def defaults(parts: Parts) -> Defaults:
@@ -260,7 +255,7 @@ def defaults(parts: Parts) -> Defaults:
     )
 
 
-def _in_force(service: InferenceService, row: OwnRow) -> tuple[Policy | None, Reason | None]:
+def _in_force(service: InferenceService, row: Row) -> tuple[Policy | None, Reason | None]:
     try:
         return RolloutPolicy.parse(loaded(row)).spec.in_force(), None
     except Malformed as error:
