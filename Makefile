@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines bench-judge bench-judge-fast bench-loop
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-loop
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -90,6 +90,9 @@ bench-fit: venv  ## is the fit true and quick: engines' own numbers beside ours,
 
 bench-meter: venv  ## what the meter costs: added latency and CPU, beside no meter
 	@$(BIN)/python tests/bench/bench_meter.py
+
+bench-overhead: warm  ## from approval to the first token on a cluster, beside the engine's own start
+	@$(BIN)/python -m e2e.overhead
 
 bench-judge: venv  ## the judge beside Flagger's and Argo Rollouts' rules on simulated rollouts; ARGS="--runs 2000 --cells N1 R7b"
 	@$(BIN)/python -m tests.bench.bench_judge $(ARGS)

@@ -50,8 +50,6 @@ RolloutPolicy.spec.analysis.metrics[].provider
 RolloutPolicy.spec.analysis.metrics[].ratio
 RolloutPolicy.spec.analysis.metrics[].score
 RolloutPolicy.spec.analysis.metrics[].threshold
-RolloutPolicy.spec.analysis.minRequests
-RolloutPolicy.spec.analysis.onInconclusive
 RolloutPolicy.spec.analysis.retain
 RolloutPolicy.spec.hooks
 RolloutPolicy.spec.loadTest

@@ -129,9 +129,12 @@ def pod(**labels: str) -> dict[str, Any]:
             id="a resolve Job: the version",
         ),
         pytest.param(
-            model_node("node-a", artifact()),
-            {VERSION, SERVICE, WAITS},
-            id="a node's report: the versions in its store, and who waits for a place",
+            model_node("node-a", artifact()), {VERSION, SERVICE}, id="a node's report: the versions in its store"
+        ),
+        pytest.param(
+            {**model_node("node-a"), "status": {"gpus": [{"index": 0, "healthy": True}]}},
+            {WAITS},
+            id="a node's report about its GPUs: who waits for a place",
         ),
         *(
             pytest.param(

@@ -2,7 +2,9 @@
 
 import asyncio
 
+import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from modelops.controllers.reflector import Reflector
 from tests.clients.scripted import connected, refusal
@@ -166,3 +168,25 @@ def test_a_kind_that_must_be_there_is_not_synced_while_it_is_absent():
 def test_a_watch_that_is_closed_at_once_is_no_storm():
     story = Story(page(), stream(), stream()).tell()
     assert len(story.pauses) == 2
+
+
+def restarts(why: str) -> float:
+    found = REGISTRY.get_sample_value("modelops_watch_restarts_total", {"kind": "ConfigMap", "reason": why})
+    return found or 0.0
+
+
+@pytest.mark.parametrize(
+    ("answers", "counted"),
+    [
+        pytest.param((page(), stream()), {"listed": 1, "failed": 1}, id="closed at once"),
+        pytest.param(
+            (page(), stream(event("ADDED", config_map("a", 11)))), {"listed": 1, "broken": 1}, id="cut short"
+        ),
+        pytest.param((refusal(503), page()), {"listed": 1, "failed": 1}, id="no list"),
+    ],
+)
+def test_a_watch_that_begins_again_is_counted_with_the_reason(answers, counted):
+    words = ("listed", "ended", "broken", "failed")
+    before = {why: restarts(why) for why in words}
+    Story(*answers).tell()
+    assert {why: n for why in words if (n := restarts(why) - before[why])} == counted

@@ -59,6 +59,8 @@ class World:
     reason: str = "Undecided"
     robust: float = 1.0
     requests: int = 1000
+    beyond: str | None = None
+    is_stable_healthy: bool = True
     has_metrics: bool = True
     away_since: datetime | None = None
     action: Acted | None = None
@@ -160,7 +162,8 @@ class World:
             end,
             has_canary_traffic=True,
             requests=self.requests,
-            is_within=True,
+            beyond=self.beyond,
+            is_stable_healthy=self.is_stable_healthy,
         )
 
     # --- what happens ---------------------------------------------------------------------------------

@@ -236,9 +236,8 @@ class Cluster:
             for name, values in watched.indexes:
                 self.store.add_index(watched.resource.kind, name, values)
         queue = cast(Any, self.keys)
-        self.observer = Observer(
-            self.kinds.watched, self.store, queue, self.observations, self.kinds.waiting
-        )
+        self.observer = Observer(self.kinds.watched, self.store, queue, self.observations, self.kinds.waiting)
+        self.observer.change_hooks += [one.changed for one in self.kinds.figures]
         self.executor = Executor(kube, self.store, self.observer, cast(Any, self.told), self.kinds.watched)
         self.roots = {root.resource.kind: root for root in self.kinds.roots}
         if gate_is_green:

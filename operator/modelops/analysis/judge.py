@@ -78,6 +78,9 @@ def decide(ledger: Ledger, *, at_last_step: bool, dwell_served: bool) -> Verdict
         counted_seconds=ledger.counted_seconds,
         has_canary_request=ledger.last is Last.USED and ledger.has_canary_request,
         is_used=ledger.last is Last.USED,
+        requests=facts.requests,
+        beyond=facts.beyond,
+        is_stable_healthy=not ledger.is_stable_unhealthy,
         carry=ledger.to_carry(),
     )
 
@@ -95,8 +98,10 @@ class _Facts:
     evidence: float
     robust: float
     certificate: float
-    is_within: bool
-    """Whether every point estimate is within what is acceptable."""
+    requests: int
+    """Requests of the candidate that every enforced metric has judged."""
+    beyond: str | None
+    """The first estimate that is not acceptable, or the metric that has none; None: all are within."""
 
 
 def _known(windows: Sequence[Window], until: float, ledger: Ledger) -> int:
@@ -108,7 +113,8 @@ def _known(windows: Sequence[Window], until: float, ledger: Ledger) -> int:
 def _weigh(ledger: Ledger) -> _Facts:
     settings = ledger.settings
     rows: list[MetricVerdict] = []
-    guards: list[bool] = []
+    beyond: list[str] = []
+    judged: list[int] = []
     unresolved: list[str] = []
     is_complete = any(settings.weight(metric.name) for metric in settings.measured)
     for metric in settings.measured:
@@ -117,9 +123,11 @@ def _weigh(ledger: Ledger) -> _Facts:
         rows += [row for row, _ in own]
         if metric.mode is not Mode.ENFORCE:
             continue
-        guards += [is_within for _, is_within in own]
+        judged.append(max((row.n_canary for row, _ in own), default=0))
+        beyond += [row.describe() for row, is_within in own if not is_within]
         if metric.name in ledger.unsupported or all(row.certificate is None for row, _ in own):
             is_complete = False
+            beyond.append(f"{metric.name} without numbers")
             unresolved += _unresolved(metric.name, ledger)
     enforced = tuple(row for row in rows if row.weight)
     silent = 1 - math.fsum(row.weight for row in enforced)
@@ -134,7 +142,8 @@ def _weigh(ledger: Ledger) -> _Facts:
             (row.certificate for row in enforced if row.certificate is not None),
             default=1.0,
         ),
-        is_within=all(guards),
+        requests=min(judged, default=0),
+        beyond=beyond[0] if beyond else None,
     )
 
 
@@ -262,7 +271,7 @@ def _outcome(
     settings = ledger.settings
     if facts.robust >= settings.rollback_at or facts.evidence >= CERTAIN:
         return Outcome.ROLLBACK, Cause.REGRESSION_EVIDENCE
-    is_proven = facts.is_complete and facts.is_within and facts.certificate >= settings.promote_at
+    is_proven = facts.is_complete and facts.beyond is None and facts.certificate >= settings.promote_at
     is_calm = facts.robust < HOLD_AT and not ledger.is_stable_unhealthy and ledger.last is Last.USED
     if at_last_step and dwell_served and is_proven and is_calm:
         return Outcome.PROMOTE, Cause.CERTIFICATE_COMPLETE

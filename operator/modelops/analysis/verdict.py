@@ -113,7 +113,9 @@ class Verdict:
     ``evidence`` reads "37 to 1 against the canary being as good"; ``robust`` is the same with the
     worst window left out, and what steps are decided by; ``certificate`` is how sure it is that no
     metric is unacceptable.  ``until`` is the end of the last window that was used, None before the
-    first.  ``carry`` continues the run when its windows are gone.
+    first.  ``requests`` are the canary's that every enforced metric has judged; ``beyond`` is the
+    estimate that is not acceptable, or the metric without one, None when all are within.  ``carry``
+    continues the run when its windows are gone.
     """
 
     name: Outcome
@@ -129,6 +131,9 @@ class Verdict:
     counted_seconds: float = 0.0
     has_canary_request: bool = False
     is_used: bool = False
+    requests: int = 0
+    beyond: str | None = None
+    is_stable_healthy: bool = True
     carry: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_status(self) -> dict[str, Any]:

@@ -503,6 +503,19 @@ class StepStatus(OpenStatus):
     """When the route was accepted with this weight."""
 
 
+class SplitterStatus(OpenStatus):
+    """An object that sends requests to the versions."""
+
+    kind: Word | None = None
+    """HTTPRoute, GRPCRoute or Service."""
+    name: ObjectName | None = None
+    """Its name, in the namespace of the service."""
+    accepted: bool | None = None
+    """Whether the gateway accepted its newest version.  Absent: no gateway is asked."""
+    yours: bool | None = None
+    """Whether it is a user's own, of which weights alone are changed.  Absent: false."""
+
+
 class TrafficStatus(OpenStatus):
     """How requests are shared, in percent for the candidate."""
 
@@ -522,6 +535,10 @@ class TrafficStatus(OpenStatus):
     """Whether requests that the policy matches go to the candidate.  Absent: false."""
     route_accepted: bool | None = None
     """Whether the gateway accepted the newest route."""
+    by: Annotated[tuple[SplitterStatus, ...], Field(max_length=4)] = ()
+    """What sends requests to the versions."""
+    mismatch: bool | None = None
+    """Whether requests were counted that do not go with the weight, which holds the step.  Absent: false."""
 
 
 class Evidence(OpenStatus):

@@ -48,6 +48,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(_GATEWAY, "Gateway", "gateways"),
     Resource(_GATEWAY, "GatewayClass", "gatewayclasses", namespaced=False),
     Resource(_GATEWAY, "HTTPRoute", "httproutes"),
+    Resource(_GATEWAY, "GRPCRoute", "grpcroutes"),
     Resource(_ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", namespaced=False),
     Resource(
         _ADMISSION, "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", namespaced=False

@@ -1,4 +1,4 @@
-"""Carry out a plan: status, then children, then deletions, then events.  Dull on purpose."""
+"""Carry out a plan: status, children, patches, deletions, then events.  Dull on purpose."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from modelops.clients.kube import Kube
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
 from modelops.controllers.store import OwnRow, Row, Store, controller
-from modelops.plan import Event, Manifest, Plan, Ref, ref
+from modelops.plan import Event, Manifest, Patch, Plan, Ref, ref
 
 log = logging.getLogger(__name__)
 
-TRAFFIC = frozenset({"HTTPRoute"})
+TRAFFIC = frozenset({"HTTPRoute", "GRPCRoute"})
 """Kinds that move traffic: not even the first write of one may land on an object that is not known."""
 
 _IDENTITY = ("namespace", "name", "labels", "ownerReferences")
@@ -71,6 +71,8 @@ class Executor:
             await self._write_status(about, row, plan.status)
         for manifest in plan.apply:
             await self._apply(about, manifest, repairs=repairs)
+        for change in plan.patch:
+            await self._patch(about, change)
         for gone in plan.delete:
             await self._delete(about, gone)
         for event in plan.events:
@@ -143,6 +145,15 @@ class Executor:
     def _has_drifted(self, row: Row, child: Ref, manifest: Manifest) -> bool:
         watched = self._watched.get(child.kind)
         return watched is not None and watched.drifted(row, manifest)
+
+    async def _patch(self, about: Ref, change: Patch) -> None:
+        """Change another one's object in the version that was planned from; one that is gone is left alone."""
+        try:
+            stored = await self._kube.change(change.ref, change.operations)
+        except NotFound:
+            return
+        self._saw(change.ref, stored)
+        log.info("%s/%s: changed %s", about.namespace, about.name, change.ref)
 
     async def _delete(self, about: Ref, gone: Ref) -> None:
         """Delete under the uid and the version that were planned from.

@@ -7,6 +7,7 @@ from modelops.api.names import API_VERSION
 from modelops.clients.kinds import resource_of
 from modelops.controllers import own_rows, references, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
+from modelops.controllers.figures import Figures
 from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
@@ -22,13 +23,14 @@ Indexes = tuple[tuple[str, Index], ...]
 def assemble(parts: Parts) -> Kinds:
     """Return every kind, built from *parts*."""
     keys = load_keys(parts.settings.gate.hmac_key_file)
+    services = Services(parts, keys)
     return Kinds(
         roots=(
             Models(parts, keys),
             Versions(parts, keys),
             Approvals(parts, keys),
             Policies(parts),
-            Services(parts, keys),
+            services,
         ),
         watched=(*_own(), *_children(), *_cluster()),
         background=(
@@ -36,6 +38,7 @@ def assemble(parts: Parts) -> Kinds:
             ("measuring", Measuring(parts).run),
             ("volumes", VolumeSweep(parts).run),
         ),
+        figures=(Figures(parts.store, parts.observations, services.inventory),),
         waiting=references.waiting,
     )
 
@@ -102,9 +105,7 @@ def _cluster() -> Iterable[Watched]:
         indexes=((references.BY_SERVICE, references.pods_by_service),),
         room=references.room_of_pod,
     )
-    yield Watched(
-        resource_of("v1", "Node"), rows.node, references.of_node, room=references.room_of_node
-    )
+    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node, room=references.room_of_node)
     gateways = "gateway.networking.k8s.io/v1"
     yield Watched(resource_of(gateways, "Gateway"), rows.gateway, references.of_gateway, is_optional=True)
     yield Watched(
@@ -123,9 +124,7 @@ def _cluster() -> Iterable[Watched]:
 def _mine(
     kind: str, project: Project, keys: Keys, *indexes: tuple[str, Index], shown: Shown | None = None
 ) -> Watched:
-    return Watched(
-        resource_of(API_VERSION, kind), project, keys, is_own=True, indexes=indexes, shown=shown
-    )
+    return Watched(resource_of(API_VERSION, kind), project, keys, is_own=True, indexes=indexes, shown=shown)
 
 
 def _ours(

@@ -106,6 +106,7 @@ def build(
     loop = Loop(store, queue, observations, executor, clock, settings.resync)
     workers = Workers(loop, kinds.roots, monotonic=monotonic)
     observer.purge_hooks.append(workers.purge)
+    observer.change_hooks += [one.changed for one in kinds.figures]
     reflectors = tuple(
         Reflector(kube, watched, store, observer, namespace, monotonic=monotonic)
         for watched in kinds.watched

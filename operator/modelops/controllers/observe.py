@@ -38,6 +38,8 @@ class Observer:
         """Called when an object could not be read."""
         self.purge_hooks: list[Callable[[Key], None]] = [queue.purge, observations.purge]
         """Called with the key of every object that is gone."""
+        self.change_hooks: list[Callable[[Row, Row], None]] = []
+        """Called with the row before and the row now of every object of ours that changed."""
 
     def observe(self, kind: str, type_: str | None, obj: Manifest) -> bool:
         """Put or drop one object and enqueue its roots; return whether the store changed.
@@ -83,6 +85,9 @@ class Observer:
             self._gone(watched, before)
             before = None
         self._room_changed(watched, before, row)
+        if before is not None and watched.is_own:
+            for hook in self.change_hooks:
+                hook(before, row)
         if before is not None and watched.shown and watched.shown(before) == watched.shown(row):
             self._queue.add(Key(kind, row.namespace, row.name))
             return True

@@ -1,4 +1,4 @@
-"""The rows of our own kinds: packed whole, with what others ask of them beside it."""
+"""Own objects, packed whole, with what others ask of them and what figures are told from beside it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from modelops.api import names
 from modelops.controllers.store import OwnRow
 from modelops.plan import Manifest
 
+UNKNOWN = "Unknown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceStored(OwnRow):
+class ServiceRow(OwnRow):
     """An InferenceService."""
 
     versions: tuple[str, ...]
@@ -28,13 +30,27 @@ class ServiceStored(OwnRow):
     """Whether it waits for room on the nodes."""
     has_run: bool
     """Whether it has a stable and a candidate, so that there may be something to measure."""
+    ready: str
+    unready_since: str
+    """When its Ready condition flipped last; "" while it is ready."""
+    unready_reason: str
+    unplaced: str
+    """Why the wanted version has no place; "" when it has one."""
+    phase: str
+    phase_at: str
+    stable: str
+    """Hash of the revision that serves; "" before the first."""
 
 
-def service(obj: Manifest) -> ServiceStored:
+def service(obj: Manifest) -> ServiceRow:
+    """Return the row of an InferenceService."""
     spec, status = obj["spec"], obj.get("status") or {}
     choice = spec.get("model") or {}
+    ready, placed = _condition(status, "Ready"), _condition(status, "Placed")
+    rollout: Mapping[str, Any] = status.get("rollout") or {}
+    said = str(ready.get("status", UNKNOWN))
     records = (status.get("placement") or {}).get("revisions") or ()
-    return ServiceStored.of(
+    return ServiceRow.of(
         obj,
         versions=_interned(sorted(_versions(choice, status, records))),
         model=intern(choice.get("name") or ""),
@@ -44,8 +60,15 @@ def service(obj: Manifest) -> ServiceStored:
             (intern(record.get("version") or ""), intern((record.get("placement") or {}).get("node") or ""))
             for record in records
         ),
-        is_waiting=_is_waiting(status),
+        is_waiting=placed.get("status") != "True",
         has_run=bool(status.get("stable") and status.get("candidate")),
+        ready=intern(said),
+        unready_since="" if said == "True" else str(ready.get("lastTransitionTime", "")),
+        unready_reason="" if said == "True" else intern(str(ready.get("reason", ""))),
+        unplaced=intern(str(placed.get("reason", ""))) if placed.get("status") == "False" else "",
+        phase=intern(str(rollout.get("phase", ""))),
+        phase_at=str(rollout.get("phaseAt", "")),
+        stable=intern(str((status.get("stable") or {}).get("hash", ""))),
     )
 
 
@@ -58,47 +81,72 @@ def _versions(
     return {name for name in found if name}
 
 
-def _is_waiting(status: Mapping[str, Any]) -> bool:
-    placed = next((c for c in status.get("conditions") or () if c["type"] == "Placed"), None)
-    return placed is None or placed.get("status") != "True"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionStored(OwnRow):
+class VersionRow(OwnRow):
     """A ModelVersion."""
 
     model: str
     digest: str
     """Of its artifact; empty until it is resolved."""
+    phase: str
+    broken_since: str
+    """Since when its bytes could not be proven anywhere, after a failed fetch; "" when nothing failed."""
+    ignored: tuple[str, ...]
+    """Why approvals of it do not count, one code for each."""
 
 
-def version(obj: Manifest) -> VersionStored:
-    digest = (obj.get("status") or {}).get("artifactDigest") or ""
-    return VersionStored.of(obj, model=intern(obj["spec"].get("modelRef") or ""), digest=digest)
+def version(obj: Manifest) -> VersionRow:
+    """Return the row of a ModelVersion."""
+    status: Mapping[str, Any] = obj.get("status") or {}
+    verified = _condition(status, "IntegrityVerified")
+    is_broken = verified.get("status") == "False"
+    lines = (status.get("approval") or {}).get("environments") or ()
+    return VersionRow.of(
+        obj,
+        model=intern(obj["spec"].get("modelRef") or ""),
+        digest=intern(status.get("artifactDigest") or ""),
+        phase=intern(str(status.get("phase", ""))),
+        broken_since=str(verified.get("lastTransitionTime", "")) if is_broken else "",
+        ignored=tuple(intern(str(one["reason"])) for line in lines for one in line.get("ignored") or ()),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalStored(OwnRow):
+class ApprovalRow(OwnRow):
     """A ModelApproval."""
 
     version: str
+    trust: str
+    reason: str
 
 
-def approval(obj: Manifest) -> ApprovalStored:
-    return ApprovalStored.of(obj, version=intern(obj["spec"].get("versionRef") or ""))
+def approval(obj: Manifest) -> ApprovalRow:
+    """Return the row of a ModelApproval."""
+    status: Mapping[str, Any] = obj.get("status") or {}
+    return ApprovalRow.of(
+        obj,
+        version=intern(obj["spec"].get("versionRef") or ""),
+        trust=intern(str(status.get("trust", UNKNOWN))),
+        reason=intern(str(status.get("reason", ""))),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyStored(OwnRow):
+class PolicyRow(OwnRow):
     """A RolloutPolicy."""
 
     is_default: bool
     """Whether it is the one of services that name none."""
 
 
-def policy(obj: Manifest) -> PolicyStored:
+def policy(obj: Manifest) -> PolicyRow:
+    """Return the row of a RolloutPolicy."""
     labels = obj["metadata"].get("labels") or {}
-    return PolicyStored.of(obj, is_default=labels.get(names.DEFAULT_POLICY) == "true")
+    return PolicyRow.of(obj, is_default=labels.get(names.DEFAULT_POLICY) == "true")
+
+
+def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    return next((one for one in status.get("conditions") or () if one["type"] == type_), {})
 
 
 def _interned(texts: Iterable[str]) -> tuple[str, ...]:

@@ -20,52 +20,52 @@ YES = "yes"
 
 
 def services_by_version(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return (f"{row.namespace}/{name}" for name in row.versions)
 
 
 def services_by_alias(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return (f"{row.namespace}/{row.model}",) if row.model else ()
 
 
 def services_by_policy(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return (f"{row.namespace}/{row.policy}",)
 
 
 def services_by_digest(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return (f"{row.namespace}/{digest}" for digest in row.digests)
 
 
 def services_waiting(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return (YES,) if row.is_waiting else ()
 
 
 def services_running(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return (YES,) if row.has_run else ()
 
 
 def versions_by_model(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.VersionStored)
+    assert isinstance(row, own_rows.VersionRow)
     return (f"{row.namespace}/{row.model}",)
 
 
 def versions_by_digest(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.VersionStored)
+    assert isinstance(row, own_rows.VersionRow)
     return (row.digest,) if row.digest else ()
 
 
 def approvals_by_version(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.ApprovalStored)
+    assert isinstance(row, own_rows.ApprovalRow)
     return (f"{row.namespace}/{row.version}",)
 
 
 def default_policies(row: Row) -> Iterable[str]:
-    assert isinstance(row, own_rows.PolicyStored)
+    assert isinstance(row, own_rows.PolicyRow)
     return (row.namespace,) if row.is_default else ()
 
 
@@ -84,7 +84,7 @@ def nodes_by_digest(row: Row) -> Iterable[str]:
 
 def shown_of_service(row: Row) -> object:
     """Return what versions and policies read of a service: who uses them, and where."""
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     return row.versions, row.places, row.policy
 
 
@@ -120,7 +120,7 @@ def waiting(store: Store) -> Iterable[Key]:
 
 
 def of_service(row: Row, store: Store) -> Iterable[Key]:
-    assert isinstance(row, own_rows.ServiceStored)
+    assert isinstance(row, own_rows.ServiceRow)
     yield Key("InferenceService", row.namespace, row.name)
     yield from (Key("ModelVersion", row.namespace, name) for name in row.versions)
     if row.policy:
@@ -131,7 +131,7 @@ def of_service(row: Row, store: Store) -> Iterable[Key]:
 
 
 def of_version(row: Row, store: Store) -> Iterable[Key]:
-    assert isinstance(row, own_rows.VersionStored)
+    assert isinstance(row, own_rows.VersionRow)
     yield Key("ModelVersion", row.namespace, row.name)
     if row.model:
         yield Key("Model", row.namespace, row.model)
@@ -149,7 +149,7 @@ def of_model(row: Row, store: Store) -> Iterable[Key]:
 
 
 def of_approval(row: Row, store: Store) -> Iterable[Key]:
-    assert isinstance(row, own_rows.ApprovalStored)
+    assert isinstance(row, own_rows.ApprovalRow)
     yield Key("ModelApproval", row.namespace, row.name)
     if row.version:
         yield Key("ModelVersion", row.namespace, row.version)

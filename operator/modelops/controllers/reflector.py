@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 _FIRST_SECONDS, _CAP_SECONDS = 0.2, 30.0
 _ABSENT_SECONDS = 60.0
 _WATCH_SECONDS = (300, 600)
+_PUNCTUAL_SECONDS = 10.0
 
 
 class Reflector:
@@ -52,6 +53,11 @@ class Reflector:
     def __str__(self) -> str:
         return f"watch {self._resource.kind}" + (f" in {self._namespace}" if self._namespace else "")
 
+    @property
+    def kind(self) -> str:
+        """The kind that is watched."""
+        return self._resource.kind
+
     async def run(self) -> None:
         """List and watch for ever."""
         version: str | None = None
@@ -67,13 +73,13 @@ class Reflector:
                 version = None
                 await self._miss(error)
             except ApiError as error:
+                self._restarts("failed")
                 self._fail()
                 log.warning("%s: %s", self, error)
                 await self._back_off(error)
 
     async def _list(self) -> str:
         """Put every object, drop the rows that a complete list did not hold, and return its version."""
-        metrics.WATCH_RESTARTS.labels(self._resource.kind).inc()
         seen: set[str] = set()
         version = ""
         async for page in self._kube.pages(self._resource, self._namespace, labels=self._watched.labels):
@@ -92,16 +98,18 @@ class Reflector:
             self.is_absent = False
             self._observer.wake_all()  # what could not be made before can be made now
         self.synced.set()
+        self._restarts("listed")
         return version
 
     async def _stream(self, version: str) -> str:
         """Follow the changes after *version* and return the last version seen."""
+        seconds = random.randint(*_WATCH_SECONDS)
         stream = self._kube.watch(
             self._resource,
             version,
             self._namespace,
             labels=self._watched.labels,
-            seconds=random.randint(*_WATCH_SECONDS),
+            seconds=seconds,
             opened=self._succeed,
         )
         started, before = self._monotonic(), version
@@ -112,15 +120,17 @@ class Reflector:
                     self._observer.observe(self._resource.kind, event.type, event.object)
         finally:
             await stream.aclose()
-        if version == before and self._monotonic() - started < 1:
+        lasted = self._monotonic() - started
+        if version == before and lasted < 1:
             # Accepted and closed at once, again and again, must not become a storm.
             raise Unavailable(f"{self}: closed at once")
-        metrics.WATCH_RESTARTS.labels(self._resource.kind).inc()
+        self._restarts("ended" if lasted > seconds - _PUNCTUAL_SECONDS else "broken")
         return version
 
     async def _miss(self, error: NotFound) -> None:
         """Go on without the kind when it is optional, else keep asking."""
         if not self._watched.is_optional:
+            self._restarts("failed")
             self._fail()
             log.error("%s: %s", self, error)
             await self._back_off(error)
@@ -133,6 +143,9 @@ class Reflector:
         self._succeed()
         self.synced.set()
         await self._sleep(_ABSENT_SECONDS)
+
+    def _restarts(self, why: str) -> None:
+        metrics.WATCH_RESTARTS.labels(self._resource.kind, why).inc()
 
     def _succeed(self) -> None:
         self._pause = _FIRST_SECONDS

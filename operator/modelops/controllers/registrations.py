@@ -10,7 +10,7 @@ from modelops.api.version import ModelVersion
 from modelops.clients.kinds import Resource, resource_of
 from modelops.controllers import context, references, rows
 from modelops.controllers.context import GateKeys
-from modelops.controllers.own_rows import ServiceStored
+from modelops.controllers.own_rows import ServiceRow
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Row, Store
@@ -90,7 +90,7 @@ def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
     """Return the nodes on which a service is to run this version."""
     nodes: set[str] = set()
     for row in users:
-        assert isinstance(row, ServiceStored)
+        assert isinstance(row, ServiceRow)
         nodes |= {node for version, node in row.places if version == name}
     return tuple(sorted(node for node in nodes if node))
 

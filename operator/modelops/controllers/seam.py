@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from prometheus_client.core import Metric
+
 from modelops.clients.kinds import Resource
 from modelops.clients.kube import Kube
 from modelops.controllers.clock import Clock
@@ -77,6 +79,16 @@ Background = Callable[[], Awaitable[None]]
 """Runs while this replica leads; it never ends, and is started again when it fails."""
 
 
+class Told(Protocol):
+    """Metrics of what the leader knows, made at each scrape."""
+
+    def changed(self, before: Row, after: Row) -> None:
+        """Take note that a stored object changed."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a kind may build itself from."""
@@ -96,6 +108,7 @@ class Kinds:
     watched: tuple[Watched, ...] = ()
     background: tuple[tuple[str, Background], ...] = ()
     """Name and function."""
+    figures: tuple[Told, ...] = ()
     waiting: Callable[[Store], Iterable[Key]] = lambda store: ()
     """Names the roots that wait for room on the nodes."""
 
@@ -104,6 +117,7 @@ class Kinds:
             self.roots + other.roots,
             self.watched + other.watched,
             self.background + other.background,
+            self.figures + other.figures,
             self.waiting,
         )
 

@@ -75,7 +75,7 @@ class Services:
             status=obj.get("status") or {},
             environment=environment,
             defaults=self._defaults,
-            inventory=reserve(self._inventory(store), self._promises.unbound(key, store)),
+            inventory=reserve(self.inventory(store), self._promises.unbound(key, store)),
             wanted=wanted,
             versions=self._roles(obj, environment),
             policy=policy,
@@ -208,7 +208,7 @@ class Services:
         found = self._parts.store.get("GatewayClass", "", gateway.class_name)
         return found.features if isinstance(found, rows.GatewayClassStored) else None
 
-    def _inventory(self, store: Store) -> Inventory:
+    def inventory(self, store: Store) -> Inventory:
         """Return the cluster with what all pods take; made anew only as far as something changed."""
         nodes, pods = store.changes("Node", "ModelNode"), store.changes("Pod")
         if nodes != self._seen[0]:

@@ -45,7 +45,9 @@ class VolumeSweep:
     def _is_unnamed(self, row: Row) -> bool:
         """Return whether no service has a revision of the digest."""
         assert isinstance(row, rows.VolumeStored)
-        return not self._parts.store.find("InferenceService", BY_DIGEST, f"{row.claim_namespace}/{row.digest}")
+        return not self._parts.store.find(
+            "InferenceService", BY_DIGEST, f"{row.claim_namespace}/{row.digest}"
+        )
 
     def _mounted(self) -> set[tuple[str, str]]:
         return {

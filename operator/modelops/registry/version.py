@@ -30,7 +30,8 @@ def plan(seen: VersionSnapshot, now: datetime) -> Plan:
     answered = _answer(seen, pinned, now)
     status = _status(seen, pinned, reason, answered, now)
     ends = [end for end in (step.until, answered.until) if end is not None]
-    return Plan(status, step.apply, step.delete, (), min(ends) - now if ends else None)
+    after = min(ends) - now if ends else None
+    return Plan(status=status, apply=step.apply, delete=step.delete, after=after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ def _ends(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Iterable[t
         yield left(state.waiting_at, rules.capacity_deadline, now)
     if state.unaccepted_at is not None:
         yield left(state.unaccepted_at, rules.accept_timeout, now)
+    if state.alone_at is not None:
+        yield left(state.alone_at, rules.accept_timeout, now)
 
 
 def seconds(span: timedelta) -> str:

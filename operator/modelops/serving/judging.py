@@ -108,4 +108,7 @@ def word(verdict: Verdict | None) -> Judgement | None:
         verdict.robust,
         end,
         verdict.has_canary_request,
+        verdict.requests,
+        verdict.beyond,
+        verdict.is_stable_healthy,
     )
