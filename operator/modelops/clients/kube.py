@@ -27,7 +27,7 @@ from modelops.plan import Manifest, Ref, ref
 
 REQUESTS = Counter("modelops_api_requests_total", "Requests to the API server.", ("verb", "kind", "code"))
 
-PAGE = 500
+PAGE = 100
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
 _JSON = "application/json"
@@ -154,7 +154,10 @@ class Kube:
             for item in items:  # lists of built-in kinds leave both out
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
-            yield Page(items, str(meta.get("resourceVersion", "")), not token)
+            version = str(meta.get("resourceVersion", ""))
+            del answer, meta  # else each list would keep its last page while it waits for the next one
+            yield Page(items, version, not token)
+            del items
             if not token:
                 return
             query = {**query, "continue": token}
