@@ -99,10 +99,11 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def holds_what_the_model_holds(self):
-        waiting, dirty, processing, wake_ups, held, failures, wishes = self.queue.sizes
+        waiting, dirty, processing, wake_ups, held, failures, wishes, timed = self.queue.sizes
         assert (waiting, dirty) == (len(self.waiting), len(self.waiting) + len(self.again))
         assert (processing, wake_ups, failures, wishes) == (len(self.processing), len(self.due), 0, 0)
         assert held == len(self.held)
+        assert timed <= dirty + processing
 
     @invariant()
     def knows_the_next_wake_up(self):

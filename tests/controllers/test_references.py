@@ -129,7 +129,9 @@ def pod(**labels: str) -> dict[str, Any]:
             id="a resolve Job: the version",
         ),
         pytest.param(
-            model_node("node-a", artifact()), {VERSION, SERVICE}, id="a node's report: the versions in its store"
+            model_node("node-a", artifact()),
+            {VERSION, SERVICE},
+            id="a node's report: the versions in its store",
         ),
         pytest.param(
             {**model_node("node-a"), "status": {"gpus": [{"index": 0, "healthy": True}]}},

@@ -13,9 +13,10 @@ from modelops.api.model import Approvals, Model
 from modelops.api.quantities import parse_duration
 from modelops.api.version import ModelVersion
 from modelops.artifacts.canonical import canonical, spec_hash
+from modelops.controllers.reading import Reading
 from modelops.controllers.rows import ModelNodeStored, NamespaceStored, loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow
 from modelops.governance.approvals import Approval
 from modelops.governance.countersign import GateState
 from modelops.governance.requirements import NOTHING, Requirement, stricter
@@ -43,9 +44,9 @@ def parse(row: Any, kind: type[Any]) -> Any:
     return kind.parse(loaded(row))
 
 
-def environment(store: Store, namespace: str) -> str:
+def environment(reading: Reading, namespace: str) -> str:
     """Return the environment of a namespace; one that is not known yet is the default one."""
-    row = store.get("Namespace", "", namespace)
+    row = reading.get("Namespace", "", namespace)
     return row.environment if isinstance(row, NamespaceStored) else names.DEFAULT_ENVIRONMENT
 
 
@@ -83,20 +84,20 @@ def validity(model: Model | None) -> timedelta | None:
 
 
 def approvals(
-    parts: Parts, keys: GateKeys, version: ModelVersion, model: Model | None
+    reading: Reading, keys: GateKeys, version: ModelVersion, model: Model | None
 ) -> tuple[Approval, ...]:
     """Return every ModelApproval of the version, with its trust proven again."""
     namespace = version.namespace or ""
     span = validity(model)
-    rows = parts.store.find("ModelApproval", BY_VERSION, f"{namespace}/{version.name}")
-    return tuple(_approval(parts, keys, loaded(row), span) for row in rows)
+    rows = reading.find("ModelApproval", BY_VERSION, f"{namespace}/{version.name}")
+    return tuple(_approval(reading, keys, loaded(row), span) for row in rows)
 
 
-def approval_snapshot(parts: Parts, keys: GateKeys, obj: Manifest) -> ApprovalSnapshot:
+def approval_snapshot(reading: Reading, keys: GateKeys, obj: Manifest) -> ApprovalSnapshot:
     """Return what the trust of one approval is decided from."""
     approval = ModelApproval.parse(obj)
     created = obj["metadata"]["creationTimestamp"]
-    found = parts.observations.get(GATE, GATE_TOPIC)
+    found = reading.observation(GATE, GATE_TOPIC)
     return ApprovalSnapshot(
         approval=approval,
         status=obj.get("status") or {},
@@ -109,8 +110,8 @@ def approval_snapshot(parts: Parts, keys: GateKeys, obj: Manifest) -> ApprovalSn
     )
 
 
-def _approval(parts: Parts, keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:
-    seen = approval_snapshot(parts, keys, obj)
+def _approval(reading: Reading, keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:
+    seen = approval_snapshot(reading, keys, obj)
     spec = seen.approval.spec
     expires = spec.expires_at
     if span is not None:
@@ -143,9 +144,9 @@ def version_spec_hash(obj: Manifest) -> str:
     return spec_hash(obj["spec"])
 
 
-def cache(store: Store, digest: str) -> tuple[CacheRow, ...]:
+def cache(reading: Reading, digest: str) -> tuple[CacheRow, ...]:
     """Return what every node's agent says about an artifact, by node."""
-    nodes = store.find("ModelNode", BY_DIGEST, digest)
+    nodes = reading.find("ModelNode", BY_DIGEST, digest)
     return tuple(row.cache[digest] for row in nodes if isinstance(row, ModelNodeStored))
 
 

@@ -39,6 +39,8 @@ class Queue(Generic[K]):
         self._waiting: deque[K] = deque()
         self._dirty: dict[K, float] = {}  # when it was added
         self._processing: set[K] = set()
+        self._ripe: set[K] = set()  # of the dirty ones, those that nothing but their time has woken
+        self._timed: set[K] = set()  # of those that are processed
         self._wake_ups: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._wishes: dict[str, tuple[float, Callable[[], Iterable[K]]]] = {}
@@ -53,6 +55,7 @@ class Queue(Generic[K]):
 
     def add(self, key: K) -> None:
         """Ask for a pass as soon as possible."""
+        self._ripe.discard(key)
         if self._is_shut or key in self._dirty:
             return
         if (left := self._left(key)) > 0:
@@ -124,11 +127,19 @@ class Queue(Generic[K]):
         del self._dirty[key]
         self._wake_ups.pop(key, None)
         self._held.pop(key, None)
+        if key in self._ripe:
+            self._ripe.discard(key)
+            self._timed.add(key)
         return key
+
+    def is_timed(self, key: K) -> bool:
+        """Return whether *key*, which is processed now, was woken by its time alone: nobody has added it."""
+        return key in self._timed
 
     def done(self, key: K) -> None:
         """End the processing of *key*; it waits again when it was added meanwhile."""
         self._processing.discard(key)
+        self._timed.discard(key)
         if key not in self._dirty:
             return
         if (left := self._left(key)) > 0:
@@ -175,6 +186,7 @@ class Queue(Generic[K]):
             len(self._held),
             len(self._failures),
             len(self._wishes),
+            len(self._ripe) + len(self._timed),
         )
 
     @property
@@ -203,7 +215,10 @@ class Queue(Generic[K]):
             if self._heap and self._heap[0][0] <= self._monotonic():
                 _, _, key = heapq.heappop(self._heap)
                 del self._wake_ups[key]
+                is_new = key not in self._dirty
                 self.add(key)
+                if is_new and key in self._dirty:
+                    self._ripe.add(key)
                 continue
             name = min(self._wishes, key=lambda name: self._wishes[name][0])
             _, wanted = self._wishes.pop(name)

@@ -48,7 +48,7 @@ class PodStored(Row):
     """A pod: what it takes of its node, and for ours how it does."""
 
     takes: Mapping[str, int] | None = None
-    """What it takes of its node, beside memory something that is planned.  None: nothing, or it has no node."""
+    """What it takes of its node.  None: nothing that is planned but memory, or it has no node."""
     service: str = ""
     revision: str = ""
     version: str = ""

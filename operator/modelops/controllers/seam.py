@@ -11,6 +11,7 @@ from modelops.clients.kinds import Resource
 from modelops.clients.kube import Kube
 from modelops.controllers.clock import Clock
 from modelops.controllers.observations import Observations
+from modelops.controllers.reading import Reading
 from modelops.controllers.store import Index, Key, Row, Store
 from modelops.plan import Manifest, Plan
 from modelops.settings import Settings
@@ -26,7 +27,14 @@ class Root(Protocol):
     def resource(self) -> Resource:
         """Where the kind lives."""
 
-    def gather(self, key: Key, store: Store) -> Any | None:
+    @property
+    def rests(self) -> bool:
+        """Whether a plan says by ``after`` when time alone will change it.
+
+        Then a resync that would read the same as the pass before need not plan again.
+        """
+
+    def gather(self, key: Key, reading: Reading) -> Any | None:
         """Return the frozen snapshot that the plan is made from; None leaves the object alone."""
 
     def plan(self, seen: Any, now: datetime) -> Plan:

@@ -1,6 +1,6 @@
 """What the decision about one InferenceService looks at: frozen, gathered once per pass."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -134,7 +134,8 @@ class Snapshot:
     """The stored status, as it is on the wire."""
     environment: str
     defaults: Defaults
-    inventory: Inventory
+    stock: Callable[[], Inventory] = field(compare=False)
+    """Returns the nodes with what is free of them.  Only who looks for a place asks, since it is dear."""
     wanted: VersionRow | Reason
     """The version that the spec names, or why it names none."""
     versions: Mapping[str, VersionRow] = field(default_factory=dict)
@@ -153,6 +154,10 @@ class Snapshot:
     measured: Measured = Measured()
     refused: Reason | None = None
     """What the server said no to when the last plan was carried out."""
+
+    @property
+    def inventory(self) -> Inventory:
+        return self.stock()
 
     @property
     def namespace(self) -> str:
