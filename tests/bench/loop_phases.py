@@ -87,14 +87,17 @@ def resync(api: InProcess, operator: Running) -> Figures:
     }
 
 
-def storm(api: InProcess, operator: Running, services: int) -> Figures:
-    """Touch every service twice, and wait until all is seen and the queue is empty."""
-    say("storm")
+def storm(api: InProcess, operator: Running, services: int, how: str = "touch") -> Figures:
+    """Touch every service twice, and wait until all is seen and the queue is empty.
+
+    A touch changes nothing that a plan reads; with *how* ``relabel`` every event asks for a pass.
+    """
+    say(f"storm ({how})")
     api.call("forget_counts")
     before = operator.cpu()
     operator.ask("lag begin")
     for _ in range(TOUCHES):
-        api.call("touch", "InferenceService")
+        api.call(how, "InferenceService")
     time.sleep(0.5)
     operator.until("idle", steady_seconds=STEADY_SECONDS)
     lag = operator.ask("lag end")

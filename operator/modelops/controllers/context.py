@@ -90,28 +90,33 @@ def approvals(
     namespace = version.namespace or ""
     span = validity(model)
     rows = reading.find("ModelApproval", BY_VERSION, f"{namespace}/{version.name}")
-    return tuple(_approval(reading, keys, loaded(row), span) for row in rows)
+    return tuple(_approval(keys, loaded(row), span) for row in rows)
 
 
-def approval_snapshot(reading: Reading, keys: GateKeys, obj: Manifest) -> ApprovalSnapshot:
-    """Return what the trust of one approval is decided from."""
+def gate(reading: Reading) -> GateState:
+    """Return what the self-test of the approval gate found last."""
+    found = reading.observation(GATE, GATE_TOPIC)
+    return found if isinstance(found, GateState) else GateState()
+
+
+def approval_snapshot(keys: GateKeys, obj: Manifest, gate: GateState) -> ApprovalSnapshot:
+    """Return what the trust of one approval is decided from; of *gate* only whether to trust a new one."""
     approval = ModelApproval.parse(obj)
     created = obj["metadata"]["creationTimestamp"]
-    found = reading.observation(GATE, GATE_TOPIC)
     return ApprovalSnapshot(
         approval=approval,
         status=obj.get("status") or {},
         spec_sha256=hashlib.sha256(canonical(obj["spec"])).hexdigest(),
         created_at=datetime.fromisoformat(created),
         created_text=created,
-        gate=found if isinstance(found, GateState) else GateState(),
+        gate=gate,
         keys=keys.by_id,
         key_id=keys.current,
     )
 
 
-def _approval(reading: Reading, keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:
-    seen = approval_snapshot(reading, keys, obj)
+def _approval(keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:
+    seen = approval_snapshot(keys, obj, GateState())
     spec = seen.approval.spec
     expires = spec.expires_at
     if span is not None:

@@ -96,8 +96,11 @@ class Executor:
             raise TypeError(
                 f"{about}: a status needs an object that is kept whole, found {type(row).__name__}"
             )
+        stored = reading.loaded(row).get("status")
+        if status == stored:  # most often: without a walk through all of it
+            return False
         wanted = without_nulls(status)
-        if wanted == reading.loaded(row).get("status"):
+        if wanted == stored:
             return False
         meta = {"name": about.name, "resourceVersion": str(row.resource_version)}
         if about.namespace:

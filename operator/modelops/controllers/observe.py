@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from modelops.controllers import metrics
 from modelops.controllers.observations import Observations
@@ -84,6 +85,8 @@ class Observer:
         if before is not None and before.uid != row.uid:
             self._gone(watched, before)
             before = None
+        if before is not None and _says_the_same(before, row):
+            return True
         self._room_changed(watched, before, row)
         if before is not None and watched.is_own:
             for hook in self.change_hooks:
@@ -125,3 +128,11 @@ class Observer:
     def _wake(self, watched: Watched, row: Row) -> None:
         for key in watched.keys(row, self._store):
             self._queue.add(key)
+
+
+def _says_the_same(before: Row, after: Row) -> bool:
+    """Return whether nothing that is kept has changed: a heartbeat, an annotation, a count nobody reads.
+
+    A plan is made from rows alone, so it would be the one before.
+    """
+    return before == replace(after, resource_version=before.resource_version)

@@ -176,7 +176,9 @@ class Approvals:
 
     def gather(self, key: Key, reading: Reading) -> ApprovalSnapshot | None:
         row = _stored(reading, key)
-        return None if row is None else context.approval_snapshot(reading, self._keys, reading.loaded(row))
+        if row is None:
+            return None
+        return context.approval_snapshot(self._keys, reading.loaded(row), context.gate(reading))
 
     def plan(self, seen: ApprovalSnapshot, now: datetime) -> Plan:
         return approval.plan(seen, now)

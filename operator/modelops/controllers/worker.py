@@ -36,6 +36,8 @@ _CONFLICT_SECONDS, _CONFLICT_CAP_SECONDS = 0.2, 10.0
 _REFUSED_SECONDS = 1.0
 _BUSY_SECONDS = 2.0
 _SPREAD = 0.1
+_SHARE_SECONDS = 0.005
+"""A worker goes on for so long before others have their turn."""
 _Refusal = Forbidden | Invalid | NameTaken | KindAbsent
 """What asking again does not cure: somebody has to change something first."""
 _REPAIR_EVERY = 20
@@ -74,6 +76,7 @@ class Workers:
         self._told: dict[Key, str] = {}  # the last failure that was logged
         self._repair_at: dict[Key, float] = {}
         self._rests: dict[Key, _Rest] = {}
+        self._yielded_at = monotonic()
         self.alive = 0
         """How many workers take keys now."""
 
@@ -98,8 +101,22 @@ class Workers:
                     await self.give_pass(key)
                 finally:
                     self._loop.queue.done(key)
+                await self._let_others()
         finally:
             self.alive -= 1
+
+    async def _let_others(self) -> None:
+        """Let everybody else have the loop now and then: a pass that writes nothing waits for nothing.
+
+        Else a resync of all would hold it for seconds, and the Lease could not be renewed.
+        """
+        if (now := self._monotonic()) - self._yielded_at >= _SHARE_SECONDS:
+            self._yielded_at = now
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if is_requested():
+                    raise
 
     async def _next(self) -> Key | None:
         while True:

@@ -34,8 +34,14 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     state = _memory(seen)
     wanted = _wanted(seen)
     fitted = None if isinstance(wanted, Reason) else _fit(seen, state, wanted, records, owner, now)
-    if fitted is not None and fitted.record is not None:
+    stored = {record["hash"]: record for record in placed.get("revisions", ())}
+    if (
+        fitted is not None
+        and fitted.record is not None
+        and fitted.record is not records.get(fitted.record.hash)
+    ):
         records = {**records, fitted.record.hash: fitted.record}
+        stored.pop(fitted.record.hash, None)
 
     seen = judging.of_this_run(seen, state)
     state = eras.noted(state, seen, now)
@@ -55,7 +61,15 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     kept = _kept(records, step.state, fitted)
     return Plan(
         status=status.build(
-            seen, step.state, wanted, fitted, kept, verdict, now, doubt=_doubt(seen, step.state, now)
+            seen,
+            step.state,
+            wanted,
+            fitted,
+            kept,
+            verdict,
+            now,
+            doubt=_doubt(seen, step.state, now),
+            stored=stored,
         ),
         apply=_children(seen, step.state, kept),
         delete=_leftovers(seen, step.state),
