@@ -71,7 +71,7 @@ class BenchApi(FakeApi):
         self.log.clear()
 
     def relabel(self, kind: str) -> None:
-        """Change a label of every object of a kind: no plan writes anything for that, but all have to look."""
+        """Change a label of every object of a kind: plans have to look, and write nothing."""
         for stored in tuple(self.state.of(self.kind(kind)).values()):
             obj = stored.fresh()
             obj["metadata"].setdefault("labels", {})["bench"] = str(self.state.version)

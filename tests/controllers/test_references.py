@@ -6,7 +6,7 @@ import pytest
 
 from modelops.api import names
 from modelops.controllers.store import Key
-from tests.serving.cluster import Cluster
+from tests.serving.cluster import Cluster, merged
 from tests.serving.situations import (
     DIGESTS,
     NAMESPACE,
@@ -174,7 +174,7 @@ def pod(**labels: str) -> dict[str, Any]:
     ],
 )
 def test_a_change_wakes_whom_it_concerns(cluster, change, woken):
-    cluster.put(change)
+    cluster.put(merged(change, {"metadata": {"labels": {"changed": "yes"}}}))
     assert set(cluster.keys) == woken
     cluster.keys.clear()
     found = change["metadata"]
@@ -185,6 +185,12 @@ def test_a_change_wakes_whom_it_concerns(cluster, change, woken):
 def test_a_service_wakes_nobody_else_while_it_shows_others_the_same(cluster):
     cluster.edit(*SERVICE, {"status": {"pods": "1/1"}, "metadata": {"labels": {"team": "a"}}})
     assert set(cluster.keys) == {SERVICE}
+
+
+def test_an_annotation_that_no_plan_reads_wakes_nobody(cluster):
+    cluster.edit(*SERVICE, {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "x"}}})
+    assert set(cluster.keys) == set()
+    assert cluster.store.get(*SERVICE).resource_version == cluster.server.version
 
 
 def test_a_heartbeat_of_a_node_wakes_nobody(cluster):

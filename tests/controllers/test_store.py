@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from modelops.api.names import APPLIED_HASH
 from modelops.controllers.store import OwnRow, Row, Store
+from tests.serving.situations import NAMESPACE, serving
 
 NAMES = st.sampled_from("abc")
 UIDS = st.sampled_from("uvw")
@@ -115,10 +116,10 @@ def test_an_own_object_is_kept_whole_but_for_metadata_that_no_plan_reads():
 
 
 def test_an_own_object_is_kept_in_a_fraction_of_its_text():
-    text = json.dumps(SERVICE, separators=(",", ":")).encode()
-    row = OwnRow.of(SERVICE)
-    assert len(row.packed) < len(text) / 4
-    assert json.loads(row.json)["status"] == SERVICE["status"]
+    service = serving().get("InferenceService", NAMESPACE, "chat")
+    row = OwnRow.of(service)
+    assert len(row.packed) < len(json.dumps(service, separators=(",", ":"))) / 4
+    assert json.loads(row.json)["status"] == service["status"]
 
 
 def test_the_late_answer_to_a_write_does_not_bring_back_what_is_gone():

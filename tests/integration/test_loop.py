@@ -362,8 +362,8 @@ def test_a_replica_that_stopped_leading_between_two_writes_does_not_make_the_sec
         kube.may_write = lambda: next(answers, False)
         child = loop_program._config_map(seen["metadata"], "one")
         row = store.get("Widget", namespace, "w")
+        plan = Plan(status={"text": "one"}, apply=(child,))
         with pytest.raises(NotLeading):
-            plan = Plan(status={"text": "one"}, apply=(child,))
             await executor.execute(WIDGET, _reading(store, row), row, plan)
         assert (await kube.get(widget_ref(namespace, "w")))["status"] == {"text": "one"}
         assert await text_of(kube, namespace, "w") is None

@@ -43,7 +43,7 @@ class MetricVerdict:
     ``certificate`` and ``promote_at`` are None for a tail, of which no certificate is asked.
     A latency metric without a boundary has no numbers at all.  ``earlier`` are the boundaries in
     seconds by which the first of these requests were counted, before stable got too fast or too slow
-    for them.
+    for them.  ``limit`` is the fixed share that the canary was held to, None beside stable.
     """
 
     name: str
@@ -58,6 +58,7 @@ class MetricVerdict:
     certificate: float | None
     promote_at: float | None
     earlier: tuple[float, ...] = ()
+    limit: float | None = None
 
     @property
     def label(self) -> str:
@@ -73,7 +74,9 @@ class MetricVerdict:
         return f" over {bounds}" if bounds else ""
 
     def describe(self) -> str:
-        """Return both shares and both counts."""
+        """Return both shares and both counts; or the canary's and its limit."""
+        if self.limit is not None:
+            return f"{self.label} {percent(self.canary)} (n={self.n_canary}), limit {percent(self.limit)}"
         shares = f"{percent(self.canary)} vs {percent(self.stable)}"
         return f"{self.label} {shares} (n={self.n_canary}, {self.n_stable})"
 
@@ -83,8 +86,7 @@ class MetricVerdict:
             "name": self.name,
             "boundary": None if self.boundary is None else f"{self.boundary:g}",
             "canary": percent(self.canary) + self.over,
-            "stable": percent(self.stable) + self.over,
-            "n": {"canary": self.n_canary, "stable": self.n_stable},
+            **self._beside(),
             "weight": brief(self.weight),
             "regression": brief(self.regression),
             "robust": brief(self.robust),
@@ -93,6 +95,15 @@ class MetricVerdict:
             "verdict": self._verdict(),
         }
         return {key: value for key, value in out.items() if value is not None}
+
+    def _beside(self) -> dict[str, Any]:
+        """Return what the canary's share is held to, and the counts."""
+        if self.limit is not None:
+            return {"limit": percent(self.limit) + self.over, "n": {"canary": self.n_canary}}
+        return {
+            "stable": percent(self.stable) + self.over,
+            "n": {"canary": self.n_canary, "stable": self.n_stable},
+        }
 
     def _verdict(self) -> str:
         if self.robust >= STEP_BACK_AT or self.regression >= CERTAIN:

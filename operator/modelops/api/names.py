@@ -29,6 +29,12 @@ ENVIRONMENT = "modelops.dev/environment"
 DEFAULT_POLICY = "modelops.dev/default-rollout-policy"
 DELIVERY_SECRET = "modelops.dev/delivery"
 
+GROUP_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
+"""Set by LeaderWorkerSet on the pods of a group: 0 leads."""
+
+WORKLOADS = ("Deployment", "LeaderWorkerSet")
+"""Kinds that carry the pods of a revision."""
+
 # Annotations.
 APPLIED_HASH = "modelops.dev/applied-hash"
 INPUTS_HASH = "modelops.dev/inputs-hash"
@@ -40,6 +46,8 @@ STABLE, CANARY = "stable", "canary"
 
 DEFAULT_ENVIRONMENT = "default"
 """The environment of a namespace without the label."""
+UNKNOWN_ENVIRONMENT = ""
+"""That of a namespace which was not read: nothing starts there, since its floor is not known."""
 
 LABEL_LENGTH = 63
 _DIGEST_PREFIX = "sha256:"

@@ -445,7 +445,8 @@ class Confidence(Spec):
     """How often the judge may be wrong."""
 
     false_rollback: Annotated[float | None, _BUDGET] = None
-    """Probability that a good candidate is rolled back, over the whole run.  Absent: 0.01."""
+    """Probability that a good candidate is rolled back, over the whole run; and again while it bakes, where
+    it is held to fixed limits.  Absent: 0.01."""
     missed_regression: Annotated[float | None, _BUDGET] = None
     """Probability that an unacceptable candidate is promoted, over the whole run.  Absent: 0.05."""
 
@@ -527,11 +528,13 @@ class Analysis(Spec):
     baseline: Annotated[
         Baseline | None,
         Refused(
-            "only the comparison with the stable version is supported yet; set baseline to Stable",
-            ("Stable",),
+            "a second stable version to compare with is not supported yet; set baseline to Stable or None",
+            ("Stable", "None"),
         ),
     ] = None
-    """What the candidate is compared with; only Stable is supported yet.  Absent: Stable."""
+    """What the candidate is compared with: Stable, or None for fixed limits (errors by slo, latency by what
+    unacceptable makes of stable's last hour).  Matched requests and a preview have fixed limits always, and
+    so has the time after the switch.  FreshBaseline is not supported yet.  Absent: Stable."""
     margins: Margins | None = None
     """How much worse a candidate may be.  Absent: the defaults of each margin."""
     confidence: Confidence | None = None

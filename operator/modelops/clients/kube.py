@@ -28,8 +28,10 @@ from modelops.plan import Manifest, Ref, ref
 REQUESTS = Counter("modelops_api_requests_total", "Requests to the API server.", ("verb", "kind", "code"))
 
 PAGE = 100
-"""Objects in one answer to a list.  All kinds are listed at once: of 500 each, the dictionaries of 15 pages left
-16 MB behind in the holes between the rows."""
+"""Objects in one answer to a list.
+
+All kinds are listed at once: of 500 each, 15 pages of dictionaries left 16 MB of holes between the rows.
+"""
 _APPLY = "application/apply-patch+yaml"
 _JSON_PATCH = "application/json-patch+json"
 _JSON = "application/json"

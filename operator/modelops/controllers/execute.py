@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelops.api.names import APPLIED_HASH
-from modelops.clients.errors import Conflict, NotFound
+from modelops.clients.errors import Conflict, Forbidden, Invalid, NotFound
 from modelops.clients.events import Recorder
 from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
@@ -63,7 +63,7 @@ class Executor:
     ) -> bool:
         """Carry out *plan*, made from *row*; with *repairs* equal children are applied too.
 
-        Return whether anything was sent: when nothing was, *reading* holds all that this depended on.
+        Return whether anything was changed: when nothing was, *reading* holds all that this depended on.
 
         Raises:
             Conflict: somebody wrote first; nothing that the plan wanted after that was done.
@@ -72,18 +72,21 @@ class Executor:
             ApiError: a write failed or was refused.
         """
         about = Ref(resource.api_version, resource.kind, row.namespace or None, row.name, row.uid)
-        has_sent = bool(plan.patch or plan.delete or plan.events)
+        has_written = bool(plan.patch or plan.delete or plan.events)
         if plan.status is not None:
-            has_sent |= await self._write_status(about, reading, row, plan.status)
+            has_written |= await self._write_status(about, reading, row, plan.status)
         for manifest in plan.apply:
-            has_sent |= await self._apply(about, reading, manifest, repairs=repairs)
+            if self._is_extra(manifest["kind"]):
+                has_written |= await self._apply_extra(about, reading, manifest, repairs=repairs)
+            else:
+                has_written |= await self._apply(about, reading, manifest, repairs=repairs)
         for change in plan.patch:
             await self._patch(about, change)
         for gone in plan.delete:
             await self._delete(about, gone)
         for event in plan.events:
             await self._recorder.tell(about, event)
-        return has_sent
+        return has_written
 
     async def tell(self, resource: Resource, row: Row, event: Event) -> None:
         """Tell one event about an object, outside of a plan."""
@@ -91,7 +94,7 @@ class Executor:
         await self._recorder.tell(about, event)
 
     async def _write_status(self, about: Ref, reading: Reading, row: Row, status: Manifest) -> bool:
-        """Write the status unless it says what is stored already; return whether it was sent."""
+        """Write the status unless it says what is stored already; return whether that changed anything."""
         if not isinstance(row, OwnRow):
             raise TypeError(
                 f"{about}: a status needs an object that is kept whole, found {type(row).__name__}"
@@ -106,11 +109,10 @@ class Executor:
         if about.namespace:
             meta["namespace"] = about.namespace
         body = {"apiVersion": about.api_version, "kind": about.kind, "metadata": meta, "status": wanted}
-        self._saw(about, await self._kube.apply_status(body))
-        return True
+        return self._saw(about, await self._kube.apply_status(body))
 
     async def _apply(self, about: Ref, reading: Reading, manifest: Manifest, *, repairs: bool) -> bool:
-        """Apply a child unless it is as wanted; return whether it was sent."""
+        """Apply a child unless it is as wanted; return whether that changed anything."""
         child = ref(manifest)
         digest = applied_hash(manifest)
         row = reading.get(child.kind, child.namespace, child.name)
@@ -126,9 +128,28 @@ class Executor:
         except NotFound as error:
             raise await self._absent(child, error) from error
         self._saw(child, stored)
-        if stored["metadata"]["resourceVersion"] != known.get("resourceVersion"):
+        has_changed: bool = stored["metadata"]["resourceVersion"] != known.get("resourceVersion")
+        if has_changed:
             log.info("%s/%s: applied %s", about.namespace, about.name, child)
+        return has_changed
+
+    async def _apply_extra(self, about: Ref, reading: Reading, manifest: Manifest, *, repairs: bool) -> bool:
+        """Apply a child that nothing depends on: where that cannot be, the plan goes on without it."""
+        child = ref(manifest)
+        if reading.unseen(child.kind) is not None:
+            return False  # asked for each minute; what is there then wakes every object
+        try:
+            return await self._apply(about, reading, manifest, repairs=repairs)
+        except KindAbsent as error:
+            log.info("%s/%s: goes on without %s: %s", about.namespace, about.name, child, error)
+        except (Forbidden, Invalid, NameTaken) as error:
+            told = f"{about.name}: goes on without {child}: {error}"
+            await self._recorder.tell(about, Event("Warning", "WithoutChild", told))
         return True
+
+    def _is_extra(self, kind: str) -> bool:
+        watched = self._watched.get(kind)
+        return watched is not None and watched.is_extra
 
     async def _begin(self, child: Ref, manifest: Manifest) -> Manifest:
         """Make the object without its content and return its uid and version.
@@ -160,7 +181,7 @@ class Executor:
         return watched is not None and watched.drifted(row, manifest)
 
     async def _patch(self, about: Ref, change: Patch) -> None:
-        """Change another one's object in the version that was planned from; leave one that is gone alone."""
+        """Change somebody else's object in the version that was planned from; one that is gone is let be."""
         try:
             stored = await self._kube.change(change.ref, change.operations)
         except NotFound:

@@ -1,6 +1,7 @@
 """Own objects, packed whole, with what others ask of them and what figures are told from beside it."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Any
@@ -25,11 +26,15 @@ class ServiceRow(OwnRow):
     digests: tuple[str, ...]
     """Of the artifacts that its revisions mount, as labels."""
     places: tuple[tuple[str, str], ...]
-    """Version and planned node of each revision."""
+    """Version and planned node of each revision, and each node of a group."""
     is_waiting: bool
     """Whether it waits for room on the nodes."""
     has_run: bool
     """Whether it has a stable and a candidate, so that there may be something to measure."""
+    measured: str
+    """What engines told of their caches, as JSON; empty: nothing."""
+    is_unmeasured: bool
+    """Whether one has yet to tell: a revision was planned with figures that its status says nothing about."""
     ready: str
     unready_since: str
     """When its Ready condition flipped last; "" while it is ready."""
@@ -49,19 +54,19 @@ def service(obj: Manifest) -> ServiceRow:
     ready, placed = _condition(status, "Ready"), _condition(status, "Placed")
     rollout: Mapping[str, Any] = status.get("rollout") or {}
     said = str(ready.get("status", UNKNOWN))
-    records = (status.get("placement") or {}).get("revisions") or ()
+    placement = status.get("placement") or {}
+    records, measured = placement.get("revisions") or (), placement.get("measured") or ()
     return ServiceRow.of(
         obj,
         versions=_interned(sorted(_versions(choice, status, records))),
         model=intern(choice.get("name") or ""),
         policy=intern((spec.get("rolloutPolicyRef") or {}).get("name") or ""),
         digests=_interned(sorted({names.digest_label(record["digest"]) for record in records})),
-        places=tuple(
-            (intern(record.get("version") or ""), intern((record.get("placement") or {}).get("node") or ""))
-            for record in records
-        ),
+        places=tuple(_places(records)),
         is_waiting=placed.get("status") != "True",
         has_run=bool(status.get("stable") and status.get("candidate")),
+        measured=intern(json.dumps(measured)) if measured else "",
+        is_unmeasured=bool(_bases(records) - {one.get("basis") for one in measured}),
         ready=intern(said),
         unready_since="" if said == "True" else str(ready.get("lastTransitionTime", "")),
         unready_reason="" if said == "True" else intern(str(ready.get("reason", ""))),
@@ -79,6 +84,18 @@ def _versions(
     found |= {(status.get(role) or {}).get("version") for role in ("stable", "candidate")}
     found |= {record.get("version") for record in records}
     return {name for name in found if name}
+
+
+def _places(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for record in records:
+        place = record.get("placement") or {}
+        for node in dict.fromkeys((place.get("node"), *place.get("members", ()))):
+            yield intern(record.get("version") or ""), intern(node or "")
+
+
+def _bases(records: Iterable[Mapping[str, Any]]) -> set[Any]:
+    found = ((record.get("placement") or {}).get("basis") for record in records)
+    return {basis for basis in found if basis}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

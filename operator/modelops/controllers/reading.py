@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from modelops.controllers.observations import REFUSED, Observations
-from modelops.controllers.store import OWNER, Key, OwnRow, Row, Store
+from modelops.controllers.store import OWNER, Key, OwnRow, Row, Store, Unseen
 from modelops.plan import Manifest, Reason
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 Question = tuple[Any, ...]
 """What is asked, and about what."""
 
-_GET, _FIND, _OBSERVATION = "get", "find", "observation"
+_GET, _FIND, _UNSEEN, _OBSERVATION = "get", "find", "unseen", "observation"
 
 
 class Reading:
@@ -41,13 +41,13 @@ class Reading:
     def get(self, kind: str, namespace: str | None, name: str) -> Row | None:
         """Return the row, or None."""
         row = self._store.get(kind, namespace, name)
-        self._asked[_GET, kind, namespace or "", name] = row and row.resource_version
+        self._note((_GET, kind, namespace or "", name), row and row.resource_version)
         return row
 
     def find(self, kind: str, index: str, value: str) -> tuple[Row, ...]:
         """Return the rows of *kind* that the index holds under *value*, by namespace and name."""
         rows = self._store.find(kind, index, value)
-        self._asked[_FIND, kind, index, value] = _versions(rows)
+        self._note((_FIND, kind, index, value), _versions(rows))
         return rows
 
     def owned(self, kind: str, uid: str) -> tuple[Row, ...]:
@@ -56,8 +56,14 @@ class Reading:
 
     def observation(self, key: Key, topic: str) -> Any | None:
         """Return the last value of an observation about *key*, or None."""
-        self._asked[_OBSERVATION, *key, topic] = self._observations.count(key, topic)
+        self._note((_OBSERVATION, *key, topic), self._observations.count(key, topic))
         return self._observations.get(key, topic)
+
+    def unseen(self, kind: str) -> Unseen | None:
+        """Return why *kind* cannot be seen; None: it can."""
+        found = self._store.unseen(kind)
+        self._note((_UNSEEN, kind), found)
+        return found
 
     def refused(self) -> Reason | None:
         """Return why the last write for the object was refused by a policy, or None."""
@@ -76,6 +82,10 @@ class Reading:
         self.can_be_marked = False
         return self._store
 
+    def _note(self, question: Question, answer: object) -> None:
+        # The first answer counts: the plan was made from it, and writes may have changed it since.
+        self._asked.setdefault(question, answer)
+
     # --- what is kept --------------------------------------------------------------------------------
 
     def mark(self, uid: str) -> "Mark":
@@ -89,7 +99,9 @@ class Reading:
         return Reading(self.key, self._store, self._observations)
 
     def join(self, asked: dict[Question, object]) -> None:
-        self._asked |= asked
+        """Count as asked what another reading asked."""
+        for question, answer in asked.items():
+            self._note(question, answer)
 
     @property
     def asked(self) -> dict[Question, object]:
@@ -161,6 +173,8 @@ def _answer(store: Store, observations: Observations, question: Question | list[
             return row and row.resource_version
         case "find":
             return _versions(store.find(*question[1:]))
+        case "unseen":
+            return store.unseen(question[1])
         case _:
             *key, topic = question[1:]
             return observations.count(Key(*key), topic)

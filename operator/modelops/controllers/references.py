@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from modelops.controllers import own_rows, rows
+from modelops.controllers import own_rows, route_rows, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
 from modelops.controllers.store import Key, Row, Store
 
@@ -12,7 +12,10 @@ BY_POLICY = "policy"
 DEFAULT = "default"
 WAITING = "waiting"
 RUNNING = "running"
+UNMEASURED = "unmeasured"
 BY_SERVICE = "service"
+BY_LENT = "lent"
+"""Routes of users by the service that they have to do with."""
 YES = "yes"
 
 
@@ -47,6 +50,11 @@ def services_waiting(row: Row) -> Iterable[str]:
 def services_running(row: Row) -> Iterable[str]:
     assert isinstance(row, own_rows.ServiceRow)
     return (YES,) if row.has_run else ()
+
+
+def services_unmeasured(row: Row) -> Iterable[str]:
+    assert isinstance(row, own_rows.ServiceRow)
+    return (YES,) if row.is_unmeasured else ()
 
 
 def versions_by_model(row: Row) -> Iterable[str]:
@@ -85,7 +93,7 @@ def nodes_by_digest(row: Row) -> Iterable[str]:
 def shown_of_service(row: Row) -> object:
     """Return what versions and policies read of a service: who uses them, and where."""
     assert isinstance(row, own_rows.ServiceRow)
-    return row.versions, row.places, row.policy
+    return row.versions, row.places, row.policy, row.measured
 
 
 def room_of_pod(row: Row) -> object:
@@ -183,6 +191,14 @@ def of_pod(row: Row, store: Store) -> Iterable[Key]:
 def of_child(row: Row, store: Store) -> Iterable[Key]:
     service = getattr(row, "service", "")
     return (Key("InferenceService", row.namespace, service),) if service else ()
+
+
+def of_route(row: Row, store: Store) -> Iterable[Key]:
+    yield from of_child(row, store)
+    for place in route_rows.services_lent(row):
+        namespace, _, service = place.partition("/")
+        if store.get("InferenceService", namespace, service) is not None:
+            yield Key("InferenceService", namespace, service)
 
 
 def of_gateway(row: Row, store: Store) -> Iterable[Key]:

@@ -1,5 +1,6 @@
 """Model, ModelVersion, ModelApproval and RolloutPolicy: gather what their plans look at."""
 
+import json
 from datetime import datetime
 
 from modelops.api.meta import Malformed
@@ -16,6 +17,7 @@ from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Row
 from modelops.governance.approvals import Question, answer
+from modelops.placement.learned import Learned
 from modelops.plan import Plan
 from modelops.registry import approval, model, policy, version
 from modelops.registry.snapshot import (
@@ -75,6 +77,7 @@ class Versions:
             job=_job(reading, parsed),
             wanted_on=_wanted_on(users, key.name),
             cache=context.cache(reading, digest) if digest else (),
+            measured=_measured(users, key.name),
             used_by=tuple(User("InferenceService", u.namespace, u.name) for u in users),
             image=settings.images.operator,
             pull_policy=settings.image_pull_policy or "IfNotPresent",
@@ -90,11 +93,16 @@ class Versions:
 
 def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
     """Return the nodes on which a service is to run this version."""
-    nodes: set[str] = set()
-    for row in users:
-        assert isinstance(row, ServiceRow)
-        nodes |= {node for version, node in row.places if version == name}
-    return tuple(sorted(node for node in nodes if node))
+    places = (place for row in users if isinstance(row, ServiceRow) for place in row.places)
+    return tuple(sorted({node for version, node in places if version == name and node}))
+
+
+def _measured(users: tuple[Row, ...], name: str) -> tuple[Learned, ...]:
+    """Return what engines reported that serve this version; of one basis the largest overhead comes last."""
+    told = (row.measured for row in users if isinstance(row, ServiceRow) and row.measured)
+    found = (Learned.from_status(one) for text in told for one in json.loads(text))
+    own = (one for one in found if one.version == name)
+    return tuple(sorted(own, key=lambda one: (one.basis, one.overhead_bytes)))
 
 
 def _job(reading: Reading, owner: ModelVersion) -> JobRow | None:
@@ -198,12 +206,12 @@ class Policies:
         if row is None:
             return None
         obj = reading.loaded(row)
-        parsed = RolloutPolicy.parse(obj)
         fault = ""
         try:
+            parsed = RolloutPolicy.parse(obj)
             parsed.spec.in_force()
         except Malformed as error:
-            fault = str(error)
+            parsed, fault = RolloutPolicy.parse({**obj, "spec": {}}), str(error)
         is_default = parsed.metadata.labels.get(DEFAULT_POLICY) == "true"
         names = (key.name, "") if is_default else (key.name,)
         users = sum(

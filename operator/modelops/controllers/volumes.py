@@ -33,21 +33,26 @@ class VolumeSweep:
             self._unused = set(unused)
 
     def unused(self) -> list[rows.VolumeStored]:
-        """Return the volumes of ours that no service needs, and no pod still mounts."""
+        """Return the volumes of ours that no service needs, and no pod still mounts.
+
+        Volumes are listed for the whole cluster: those of namespaces that are not watched are another's.
+        """
+        watched = self._parts.settings.watch_namespaces
         found = [row for row in self._parts.store.rows("PersistentVolume") if self._is_unnamed(row)]
         mounted = self._mounted() if found else set()
         return [
             row
             for row in found
-            if isinstance(row, rows.VolumeStored) and (row.claim_namespace, row.digest) not in mounted
+            if isinstance(row, rows.VolumeStored)
+            and (row.claim_namespace, row.digest) not in mounted
+            and (not watched or row.claim_namespace in watched)
         ]
 
     def _is_unnamed(self, row: Row) -> bool:
         """Return whether no service has a revision of the digest."""
         assert isinstance(row, rows.VolumeStored)
-        return not self._parts.store.find(
-            "InferenceService", BY_DIGEST, f"{row.claim_namespace}/{row.digest}"
-        )
+        place = f"{row.claim_namespace}/{row.digest}"
+        return not self._parts.store.find("InferenceService", BY_DIGEST, place)
 
     def _mounted(self) -> set[tuple[str, str]]:
         return {

@@ -192,8 +192,8 @@ class Workers:
             return None
         plan = root.plan(seen, loop.clock.now())
         is_repair = self._is_repair(key)
-        has_sent = await loop.executor.execute(root.resource, reading, row, plan, repairs=is_repair)
-        if root.rests and reading.can_be_marked and not has_sent:
+        has_written = await loop.executor.execute(root.resource, reading, row, plan, repairs=is_repair)
+        if root.rests and reading.can_be_marked and not has_written:
             after = math.inf if plan.after is None else plan.after.total_seconds()
             self._rests[key] = _Rest(reading.mark(row.uid), self._monotonic() + after)
         return plan
