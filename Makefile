@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-scale soak
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-scale soak bench-loop
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -102,6 +102,9 @@ bench-judge: venv  ## the judge beside Flagger's and Argo Rollouts' rules on sim
 
 bench-judge-fast: venv  ## the same, the cells and the 300 runs that CI asks for
 	@$(BIN)/python -m tests.bench.bench_judge --cells fast $(ARGS)
+
+bench-loop: venv  ## what the control loop costs at 5,000 services, beside its goals; ARGS="--services 500" for a glance
+	@$(BIN)/python -m tests.bench.bench_loop $(ARGS)
 
 bench-scale: venv  ## 1,000 services on a real API server with kwok's nodes (root; builds kwok once); ARGS="--services 200"
 	@$(BIN)/python -m tests.bench.bench_scale $(ARGS)

@@ -99,10 +99,11 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def holds_what_the_model_holds(self):
-        waiting, dirty, processing, wake_ups, held, failures = self.queue.sizes
+        waiting, dirty, processing, wake_ups, held, failures, wishes, timed = self.queue.sizes
         assert (waiting, dirty) == (len(self.waiting), len(self.waiting) + len(self.again))
-        assert (processing, wake_ups, failures) == (len(self.processing), len(self.due), 0)
+        assert (processing, wake_ups, failures, wishes) == (len(self.processing), len(self.due), 0, 0)
         assert held == len(self.held)
+        assert timed <= dirty + processing
 
     @invariant()
     def knows_the_next_wake_up(self):
@@ -229,3 +230,43 @@ def test_ten_thousand_keys_that_came_and_went_leave_nothing(queue):
         queue.done(key)
     assert queue.next_wake_up() is None
     assert set(queue.sizes) == {0}
+
+
+def test_a_wish_for_many_comes_true_once_and_asks_who_is_meant_then():
+    now = 0.0
+    queue = Queue(lambda: now)
+    meant = ["a"]
+    for _ in range(3):
+        queue.add_all_after(1.0, "waiting", lambda: meant)
+    assert (queue.take(), queue.next_wake_up()) == (None, 1.0)
+    meant.append("b")
+    now = 1.0
+    assert [queue.take(), queue.take(), queue.take()] == ["a", "b", None]
+    assert queue.next_wake_up() is None
+
+
+def test_the_more_a_wish_brought_the_longer_the_next_one_waits():
+    now = 0.0
+    queue = Queue(lambda: now)
+    many = range(500)
+    queue.add_all_after(1.0, "waiting", lambda: many)
+    now = 1.0
+    assert queue.take() == 0
+    queue.add_all_after(1.0, "waiting", lambda: many)
+    assert queue.next_wake_up() == 5.0
+    queue.add_all_after(1.0, "others", lambda: many)
+    assert queue.next_wake_up() == 1.0
+
+
+def test_wake_ups_that_were_overtaken_do_not_pile_up():
+    now = 0.0
+    queue = Queue(lambda: now)
+    for number in range(5000):
+        queue.add_after("a", 600.0)
+        queue.add("a")
+        queue.take()
+        queue.done("a")
+        now = number * 0.01
+    assert queue.next_wake_up() is None
+    queue.add_after("a", 600.0)
+    assert len(queue._heap) == 1

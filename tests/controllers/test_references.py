@@ -6,7 +6,7 @@ import pytest
 
 from modelops.api import names
 from modelops.controllers.store import Key
-from tests.serving.cluster import Cluster
+from tests.serving.cluster import Cluster, merged
 from tests.serving.situations import (
     DIGESTS,
     NAMESPACE,
@@ -37,11 +37,12 @@ def meta(name: str, labels: dict[str, str], space: str = NAMESPACE) -> dict[str,
     return {"name": name, "labels": labels, **({"namespace": space} if space else {})}
 
 
-def placed() -> dict[str, Any]:
+def placed(node: str = "node-a") -> dict[str, Any]:
     """Return the status of a service that serves chat-1, as far as others look at it."""
+    record = {"hash": "aa", "version": "chat-1", "digest": DIGESTS["chat-1"], "placement": {"node": node}}
     return {
         "stable": {"version": "chat-1", "hash": "aa"},
-        "placement": {"revisions": [{"hash": "aa", "version": "chat-1", "digest": DIGESTS["chat-1"]}]},
+        "placement": {"revisions": [record]},
         "conditions": [{"type": "Placed", "status": "True"}],
     }
 
@@ -97,9 +98,9 @@ def pod(**labels: str) -> dict[str, Any]:
             id="a default policy: who names none",
         ),
         pytest.param(
-            {**service(), "status": placed()},
+            {**service(), "status": placed("node-b")},
             {SERVICE, VERSION, POLICY},
-            id="a service: its versions and its policy, which count it",
+            id="a service that goes elsewhere: its versions and its policy, which count it",
         ),
         pytest.param(
             namespace("dev"),
@@ -129,8 +130,13 @@ def pod(**labels: str) -> dict[str, Any]:
         ),
         pytest.param(
             model_node("node-a", artifact()),
-            {VERSION, SERVICE, WAITS},
-            id="a node's report: the versions in its store, and who waits for a place",
+            {VERSION, SERVICE},
+            id="a node's report: the versions in its store",
+        ),
+        pytest.param(
+            {**model_node("node-a"), "status": {"gpus": [{"index": 0, "healthy": True}]}},
+            {WAITS},
+            id="a node's report about its GPUs: who waits for a place",
         ),
         *(
             pytest.param(
@@ -168,12 +174,33 @@ def pod(**labels: str) -> dict[str, Any]:
     ],
 )
 def test_a_change_wakes_whom_it_concerns(cluster, change, woken):
-    cluster.put(change)
+    cluster.put(merged(change, {"metadata": {"labels": {"changed": "yes"}}}))
     assert set(cluster.keys) == woken
     cluster.keys.clear()
     found = change["metadata"]
     cluster.remove(change["kind"], found.get("namespace") or "", found["name"])
     assert set(cluster.keys) == woken
+
+
+def test_a_service_wakes_nobody_else_while_it_shows_others_the_same(cluster):
+    cluster.edit(*SERVICE, {"status": {"pods": "1/1"}, "metadata": {"labels": {"team": "a"}}})
+    assert set(cluster.keys) == {SERVICE}
+
+
+def test_an_annotation_that_no_plan_reads_wakes_nobody(cluster):
+    cluster.edit(*SERVICE, {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "x"}}})
+    assert set(cluster.keys) == set()
+    assert cluster.store.get(*SERVICE).resource_version == cluster.server.version
+
+
+def test_a_heartbeat_of_a_node_wakes_nobody(cluster):
+    cluster.put(node("node-a", "NVIDIA-L4", 23034, 2))
+    cluster.keys.clear()
+    beat = {"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "now"}]}}
+    cluster.edit("Node", "", "node-a", beat)
+    assert set(cluster.keys) == set()
+    cluster.edit("Node", "", "node-a", {"spec": {"unschedulable": True}})
+    assert set(cluster.keys) == {WAITS}
 
 
 def test_a_reference_that_moves_wakes_the_old_and_the_new(cluster):

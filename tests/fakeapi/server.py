@@ -38,6 +38,8 @@ class Server:
         """What everybody is answered while the server is away."""
         self.is_hanging = False
         """True: everybody waits for ever."""
+        self.on_end: Callable[[Asked], None] = lambda asked: None
+        """Called with each request once it was answered, or not."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -60,6 +62,7 @@ class Server:
             return web.json_response(refusal.body(), status=refusal.code, headers=refusal.headers)
         finally:
             asked.ended = self.monotonic()
+            self.on_end(asked)
             if not self.log.keeps:
                 asked.body = None
 

@@ -62,7 +62,7 @@ def _plans(cluster: Cluster) -> dict[Key, Plan | None]:
     out: dict[Key, Plan | None] = {}
     for kind, root in cluster.roots.items():
         for row in cluster.store.rows(kind):
-            seen = root.gather(Key(kind, row.namespace, row.name), cluster.store)
+            seen = root.gather(key := Key(kind, row.namespace, row.name), cluster.reading(key))
             out[Key(kind, row.namespace, row.name)] = None if seen is None else root.plan(seen, cluster.now)
     return out
 

@@ -1,7 +1,6 @@
 """The operator with one small kind of its own: a Widget wants a ConfigMap that repeats its text."""
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Any
 from modelops.clients import kinds
 from modelops.clients.kinds import Resource
 from modelops.controllers import main
+from modelops.controllers.reading import Reading
 from modelops.controllers.seam import Kinds, Parts, Watched
 from modelops.controllers.store import Key, OwnRow, Row, Store
 from modelops.plan import Event, Plan, Ref
@@ -72,16 +72,14 @@ class Widgets:
     """Plan a Widget."""
 
     resource = WIDGET
+    rests = True
 
-    def __init__(self, parts: Parts) -> None:
-        self._observations = parts.observations
-
-    def gather(self, key: Key, store: Store) -> Seen | None:
-        row = store.get(*key)
+    def gather(self, key: Key, reading: Reading) -> Seen | None:
+        row = reading.get(*key)
         if not isinstance(row, OwnRow):
             return None
-        refused = self._observations.refused(key)
-        return Seen(json.loads(row.json), store.owned("ConfigMap", row.uid), refused and refused.code)
+        refused = reading.refused()
+        return Seen(reading.loaded(row), reading.owned("ConfigMap", row.uid), refused and refused.code)
 
     def plan(self, seen: Seen, now: datetime) -> Plan:
         meta, text = seen.obj["metadata"], seen.obj["spec"].get("text", "")
@@ -124,7 +122,7 @@ def _owner_key(row: Row, store: Store) -> tuple[Key, ...]:
 def assemble(parts: Parts) -> Kinds:
     """Return the one kind, its children, and a child kind that the cluster does not have."""
     return Kinds(
-        roots=(Widgets(parts),),
+        roots=(Widgets(),),
         watched=(
             Watched(WIDGET, OwnRow.of, _own_key, is_own=True),
             Watched(CONFIG_MAP, Row.of, _owner_key, labels=LABEL),

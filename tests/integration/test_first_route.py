@@ -17,6 +17,7 @@ from modelops.controllers.execute import Executor, KindAbsent
 from modelops.controllers.observations import Observations
 from modelops.controllers.observe import Observer
 from modelops.controllers.queue import Queue
+from modelops.controllers.reading import Reading
 from modelops.controllers.store import Key, OwnRow, Store
 from modelops.plan import Manifest, Plan, Ref
 from tests.fakeapi.behaviours import until
@@ -87,4 +88,5 @@ async def _execute(kube: Kube, owner: Manifest, wanted: Manifest) -> None:
     observer = Observer(watched, store, queue, observations)
     executor = Executor(kube, store, observer, Recorder(kube, "test", "test"), watched)
     row = OwnRow.of(owner)
-    await executor.execute(kinds.resource_of("v1", "ConfigMap"), row, Plan(apply=(wanted,)))
+    reading = Reading(Key("ConfigMap", row.namespace, row.name), store, observations)
+    await executor.execute(kinds.resource_of("v1", "ConfigMap"), reading, row, Plan(apply=(wanted,)))

@@ -27,6 +27,7 @@ from modelops.controllers.execute import Executor, applied_hash
 from modelops.controllers.observations import Observations
 from modelops.controllers.observe import Observer
 from modelops.controllers.queue import Queue
+from modelops.controllers.reading import Reading
 from modelops.controllers.store import Key, OwnRow, Store
 from modelops.plan import Plan, Ref
 from tests.integration import loop_program
@@ -320,6 +321,10 @@ def test_a_child_of_somebody_else_is_left_alone_and_the_refusal_is_told(ask, nam
     ask(story)
 
 
+def _reading(store: Store, row: OwnRow) -> Reading:
+    return Reading(Key("Widget", row.namespace, row.name), store, Observations(lambda key: None))
+
+
 def _executor(kube: Kube) -> tuple[Executor, Observer, Store]:
     store, queue = Store(), Queue[Key]()
     observations = Observations(queue.add)
@@ -339,8 +344,9 @@ def test_a_status_written_by_somebody_else_meanwhile_drops_the_whole_plan(ask, n
         patch = {"spec": {"text": "two"}}
         await kube.patch(widget_ref(namespace, "w"), patch, "application/merge-patch+json")
         child = loop_program._config_map(seen["metadata"], "one")
+        plan = Plan(status={"text": "one"}, apply=(child,))
         with pytest.raises(Conflict):
-            await executor.execute(WIDGET, row, Plan(status={"text": "one"}, apply=(child,)))
+            await executor.execute(WIDGET, _reading(store, row), row, plan)
         assert await text_of(kube, namespace, "w") is None
         assert "status" not in await kube.get(widget_ref(namespace, "w"))
 
@@ -356,8 +362,9 @@ def test_a_replica_that_stopped_leading_between_two_writes_does_not_make_the_sec
         kube.may_write = lambda: next(answers, False)
         child = loop_program._config_map(seen["metadata"], "one")
         row = store.get("Widget", namespace, "w")
+        plan = Plan(status={"text": "one"}, apply=(child,))
         with pytest.raises(NotLeading):
-            await executor.execute(WIDGET, row, Plan(status={"text": "one"}, apply=(child,)))
+            await executor.execute(WIDGET, _reading(store, row), row, plan)
         assert (await kube.get(widget_ref(namespace, "w")))["status"] == {"text": "one"}
         assert await text_of(kube, namespace, "w") is None
 

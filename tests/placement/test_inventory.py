@@ -179,12 +179,11 @@ def test_a_node_that_does_not_say_so_is_not_ready(conditions, is_ready):
 )
 def test_only_pods_that_are_bound_and_have_not_ended_take_anything(spec, phase, is_read):
     pod = {
-        "metadata": {"name": "p", "namespace": "a", "labels": {"s": "chat", "r": "1234"}},
+        "metadata": {"name": "p", "namespace": "a"},
         "spec": {**spec, "containers": [{"resources": {"limits": {GPU: "2"}}}]},
         "status": {"phase": phase},
     }
-    use = PodUse.read(pod, service_label="s", revision_label="r")
-    assert use == (PodUse("n1", {GPU: 2}, "a", "p", "chat", "1234") if is_read else None)
+    assert PodUse.read(pod) == (PodUse("n1", {GPU: 2}) if is_read else None)
 
 
 def container(gpus, **more):

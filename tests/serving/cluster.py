@@ -27,6 +27,7 @@ from modelops.controllers.execute import Executor
 from modelops.controllers.kinds import assemble
 from modelops.controllers.observations import Observations
 from modelops.controllers.observe import Observer
+from modelops.controllers.reading import Reading
 from modelops.controllers.seam import Parts
 from modelops.controllers.services import MEASURED
 from modelops.controllers.store import Key, Store
@@ -195,6 +196,10 @@ class Keys(deque[Key]):
         if key not in self:
             self.append(key)
 
+    def add_all_after(self, seconds: float, name: str, keys: Callable[[], Iterable[Key]]) -> None:
+        for key in tuple(keys()):
+            self.add(key)
+
     def purge(self, key: Key) -> None:
         while key in self:
             self.remove(key)
@@ -242,7 +247,8 @@ class Cluster:
         for watched in self.kinds.watched:
             for name, values in watched.indexes:
                 self.store.add_index(watched.resource.kind, name, values)
-        self.observer = Observer(self.kinds.watched, self.store, cast(Any, self.keys), self.observations)
+        queue = cast(Any, self.keys)
+        self.observer = Observer(self.kinds.watched, self.store, queue, self.observations, self.kinds.waiting)
         self.observer.change_hooks += [one.changed for one in self.kinds.figures]
         self.executor = Executor(kube, self.store, self.observer, cast(Any, self.told), self.kinds.watched)
         self.roots = {root.resource.kind: root for root in self.kinds.roots}
@@ -285,6 +291,10 @@ class Cluster:
         """Let the operator see an object."""
         assert self.observer.observe(obj["kind"], "ADDED", obj) or obj["kind"] == "Secret"
 
+    def reading(self, key: Key) -> Reading:
+        """Return what a pass of *key* reads through."""
+        return Reading(key, self.store, self.observations)
+
     # --- the operator ---------------------------------------------------------------------------------
 
     def look(self, key: Key) -> Plan | None:
@@ -293,7 +303,8 @@ class Cluster:
         root = self.roots.get(key.kind)
         if row is None or root is None:
             return None
-        seen = root.gather(key, self.store)
+        reading = self.reading(key)
+        seen = root.gather(key, reading)
         if seen is None:
             return None
         plan = root.plan(seen, self.now)
@@ -305,7 +316,7 @@ class Cluster:
         else:
             self.due[key] = self.now + max(plan.after, timedelta(0))
         try:
-            asyncio.run(self.executor.execute(root.resource, row, plan))
+            asyncio.run(self.executor.execute(root.resource, reading, row, plan))
         except Conflict:
             self.keys.add(key)
         for gone in plan.delete:
@@ -374,7 +385,7 @@ class Cluster:
 
     def _planned(self, key: Key) -> Plan:
         root = self.roots[key.kind]
-        plan: Plan = root.plan(root.gather(key, self.store), self.now)
+        plan: Plan = root.plan(root.gather(key, self.reading(key)), self.now)
         return plan
 
     def answer(self, *, pods: bool = True, gateway: bool = True) -> "Cluster":

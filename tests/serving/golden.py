@@ -43,7 +43,7 @@ def cluster_of(case: Path, settings: Mapping[str, Any] | None = None) -> tuple[C
 def plan_of(cluster: Cluster, root: Key) -> Plan | None:
     """Return the plan, without carrying it out; None: the object is left alone."""
     kind = cluster.roots[root.kind]
-    seen = kind.gather(root, cluster.store)
+    seen = kind.gather(root, cluster.reading(root))
     return None if seen is None else kind.plan(seen, cluster.now)
 
 

@@ -130,9 +130,9 @@ def test_what_makes_a_revision(edit, is_new):
     cluster, root = cluster_of(
         next(c for c in SERVICES if c.name == "a-step-of-20-percent-waits-for-its-dwell")
     )
-    seen = cluster.roots[root.kind].gather(root, cluster.store)
+    seen = cluster.roots[root.kind].gather(root, cluster.reading(root))
     cluster.edit(*root, {"spec": edit})
-    edited = cluster.roots[root.kind].gather(root, cluster.store)
+    edited = cluster.roots[root.kind].gather(root, cluster.reading(root))
     one, other = (revision_hash(s.service.spec, "chat-1", "sha256:1") for s in (seen, edited))
     assert (one != other) is is_new
 

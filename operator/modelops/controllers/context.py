@@ -13,9 +13,10 @@ from modelops.api.model import Approvals, Model
 from modelops.api.quantities import parse_duration
 from modelops.api.version import ModelVersion
 from modelops.artifacts.canonical import canonical, spec_hash
+from modelops.controllers.reading import Reading
 from modelops.controllers.rows import ModelNodeStored, NamespaceStored, loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow
 from modelops.governance.approvals import Approval
 from modelops.governance.countersign import GateState
 from modelops.governance.requirements import NOTHING, Requirement, stricter
@@ -43,9 +44,9 @@ def parse(row: Any, kind: type[Any]) -> Any:
     return kind.parse(loaded(row))
 
 
-def environment(store: Store, namespace: str) -> str:
+def environment(reading: Reading, namespace: str) -> str:
     """Return the environment of a namespace; unknown when the Namespace was not read."""
-    row = store.get("Namespace", "", namespace)
+    row = reading.get("Namespace", "", namespace)
     return row.environment if isinstance(row, NamespaceStored) else names.UNKNOWN_ENVIRONMENT
 
 
@@ -83,34 +84,39 @@ def validity(model: Model | None) -> timedelta | None:
 
 
 def approvals(
-    parts: Parts, keys: GateKeys, version: ModelVersion, model: Model | None
+    reading: Reading, keys: GateKeys, version: ModelVersion, model: Model | None
 ) -> tuple[Approval, ...]:
     """Return every ModelApproval of the version, with its trust proven again."""
     namespace = version.namespace or ""
     span = validity(model)
-    rows = parts.store.find("ModelApproval", BY_VERSION, f"{namespace}/{version.name}")
-    return tuple(_approval(parts, keys, loaded(row), span) for row in rows)
+    rows = reading.find("ModelApproval", BY_VERSION, f"{namespace}/{version.name}")
+    return tuple(_approval(keys, loaded(row), span) for row in rows)
 
 
-def approval_snapshot(parts: Parts, keys: GateKeys, obj: Manifest) -> ApprovalSnapshot:
-    """Return what the trust of one approval is decided from."""
+def gate(reading: Reading) -> GateState:
+    """Return what the self-test of the approval gate found last."""
+    found = reading.observation(GATE, GATE_TOPIC)
+    return found if isinstance(found, GateState) else GateState()
+
+
+def approval_snapshot(keys: GateKeys, obj: Manifest, gate: GateState) -> ApprovalSnapshot:
+    """Return what the trust of one approval is decided from; of *gate* only whether to trust a new one."""
     approval = ModelApproval.parse(obj)
     created = obj["metadata"]["creationTimestamp"]
-    found = parts.observations.get(GATE, GATE_TOPIC)
     return ApprovalSnapshot(
         approval=approval,
         status=obj.get("status") or {},
         spec_sha256=hashlib.sha256(canonical(obj["spec"])).hexdigest(),
         created_at=datetime.fromisoformat(created),
         created_text=created,
-        gate=found if isinstance(found, GateState) else GateState(),
+        gate=gate,
         keys=keys.by_id,
         key_id=keys.current,
     )
 
 
-def _approval(parts: Parts, keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:
-    seen = approval_snapshot(parts, keys, obj)
+def _approval(keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:
+    seen = approval_snapshot(keys, obj, GateState())
     spec = seen.approval.spec
     expires = spec.expires_at
     if span is not None:
@@ -143,13 +149,10 @@ def version_spec_hash(obj: Manifest) -> str:
     return spec_hash(obj["spec"])
 
 
-def cache(store: Store, digest: str) -> tuple[CacheRow, ...]:
+def cache(reading: Reading, digest: str) -> tuple[CacheRow, ...]:
     """Return what every node's agent says about an artifact, by node."""
-    found = []
-    for row in store.rows("ModelNode"):
-        if isinstance(row, ModelNodeStored) and digest in row.cache:
-            found.append(row.cache[digest])
-    return tuple(sorted(found, key=lambda entry: entry.node))
+    nodes = reading.find("ModelNode", BY_DIGEST, digest)
+    return tuple(row.cache[digest] for row in nodes if isinstance(row, ModelNodeStored))
 
 
 def raw_status(row: OwnRow) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from modelops.clients.events import Recorder
 from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
 from modelops.controllers.observe import Observer
+from modelops.controllers.reading import Reading
 from modelops.controllers.seam import Watched
 from modelops.controllers.store import OwnRow, Row, Store, controller
 from modelops.plan import Event, Manifest, Patch, Plan, Ref, ref
@@ -57,8 +58,12 @@ class Executor:
         self._recorder = recorder
         self._watched = {one.resource.kind: one for one in watched}
 
-    async def execute(self, resource: Resource, row: Row, plan: Plan, *, repairs: bool = False) -> None:
+    async def execute(
+        self, resource: Resource, reading: Reading, row: Row, plan: Plan, *, repairs: bool = False
+    ) -> bool:
         """Carry out *plan*, made from *row*; with *repairs* equal children are applied too.
+
+        Return whether anything was changed: when nothing was, *reading* holds all that this depended on.
 
         Raises:
             Conflict: somebody wrote first; nothing that the plan wanted after that was done.
@@ -67,48 +72,54 @@ class Executor:
             ApiError: a write failed or was refused.
         """
         about = Ref(resource.api_version, resource.kind, row.namespace or None, row.name, row.uid)
+        has_written = bool(plan.patch or plan.delete or plan.events)
         if plan.status is not None:
-            await self._write_status(about, row, plan.status)
+            has_written |= await self._write_status(about, reading, row, plan.status)
         for manifest in plan.apply:
             if self._is_extra(manifest["kind"]):
-                await self._apply_extra(about, manifest, repairs=repairs)
+                has_written |= await self._apply_extra(about, reading, manifest, repairs=repairs)
             else:
-                await self._apply(about, manifest, repairs=repairs)
+                has_written |= await self._apply(about, reading, manifest, repairs=repairs)
         for change in plan.patch:
             await self._patch(about, change)
         for gone in plan.delete:
             await self._delete(about, gone)
         for event in plan.events:
             await self._recorder.tell(about, event)
+        return has_written
 
     async def tell(self, resource: Resource, row: Row, event: Event) -> None:
         """Tell one event about an object, outside of a plan."""
         about = Ref(resource.api_version, resource.kind, row.namespace or None, row.name, row.uid)
         await self._recorder.tell(about, event)
 
-    async def _write_status(self, about: Ref, row: Row, status: Manifest) -> None:
-        """Write the status unless it says what is stored already."""
+    async def _write_status(self, about: Ref, reading: Reading, row: Row, status: Manifest) -> bool:
+        """Write the status unless it says what is stored already; return whether that changed anything."""
         if not isinstance(row, OwnRow):
             raise TypeError(
                 f"{about}: a status needs an object that is kept whole, found {type(row).__name__}"
             )
+        stored = reading.loaded(row).get("status")
+        if status == stored:  # most often: without a walk through all of it
+            return False
         wanted = without_nulls(status)
-        if wanted == json.loads(row.json).get("status"):
-            return
+        if wanted == stored:
+            return False
         meta = {"name": about.name, "resourceVersion": str(row.resource_version)}
         if about.namespace:
             meta["namespace"] = about.namespace
         body = {"apiVersion": about.api_version, "kind": about.kind, "metadata": meta, "status": wanted}
-        self._saw(about, await self._kube.apply_status(body))
+        return self._saw(about, await self._kube.apply_status(body))
 
-    async def _apply(self, about: Ref, manifest: Manifest, *, repairs: bool) -> None:
+    async def _apply(self, about: Ref, reading: Reading, manifest: Manifest, *, repairs: bool) -> bool:
+        """Apply a child unless it is as wanted; return whether that changed anything."""
         child = ref(manifest)
         digest = applied_hash(manifest)
-        row = self._store.get(child.kind, child.namespace, child.name)
+        row = reading.get(child.kind, child.namespace, child.name)
         if row is not None:
             _must_be_ours(child, manifest, row)
             if not repairs and row.applied_hash == digest and not self._has_drifted(row, child, manifest):
-                return
+                return False
         known = {} if row is None else {"uid": row.uid, "resourceVersion": str(row.resource_version)}
         if row is None and child.kind in TRAFFIC:
             known = await self._begin(child, manifest)
@@ -117,21 +128,24 @@ class Executor:
         except NotFound as error:
             raise await self._absent(child, error) from error
         self._saw(child, stored)
-        if stored["metadata"]["resourceVersion"] != known.get("resourceVersion"):
+        has_changed: bool = stored["metadata"]["resourceVersion"] != known.get("resourceVersion")
+        if has_changed:
             log.info("%s/%s: applied %s", about.namespace, about.name, child)
+        return has_changed
 
-    async def _apply_extra(self, about: Ref, manifest: Manifest, *, repairs: bool) -> None:
+    async def _apply_extra(self, about: Ref, reading: Reading, manifest: Manifest, *, repairs: bool) -> bool:
         """Apply a child that nothing depends on: where that cannot be, the plan goes on without it."""
         child = ref(manifest)
-        if self._store.unseen(child.kind) is not None:
-            return  # asked for each minute; what is there then wakes every object
+        if reading.unseen(child.kind) is not None:
+            return False  # asked for each minute; what is there then wakes every object
         try:
-            await self._apply(about, manifest, repairs=repairs)
+            return await self._apply(about, reading, manifest, repairs=repairs)
         except KindAbsent as error:
             log.info("%s/%s: goes on without %s: %s", about.namespace, about.name, child, error)
         except (Forbidden, Invalid, NameTaken) as error:
             told = f"{about.name}: goes on without {child}: {error}"
             await self._recorder.tell(about, Event("Warning", "WithoutChild", told))
+        return True
 
     def _is_extra(self, kind: str) -> bool:
         watched = self._watched.get(kind)

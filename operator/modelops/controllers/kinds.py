@@ -13,7 +13,7 @@ from modelops.controllers.measure import Measuring
 from modelops.controllers.pools import Pools
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
 from modelops.controllers.route_sweep import RouteSweep
-from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
+from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Shown, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
@@ -45,33 +45,43 @@ def assemble(parts: Parts) -> Kinds:
             ("routes", RouteSweep(parts).run),
         ),
         figures=(Figures(parts.store, parts.observations, services.inventory),),
+        waiting=references.waiting,
     )
 
 
 def _own() -> Iterable[Watched]:
-    yield _mine("Model", references.of_model)
+    yield _mine("Model", OwnRow.of, references.of_model)
     yield _mine(
         "ModelVersion",
+        own_rows.version,
         references.of_version,
         (references.BY_MODEL, references.versions_by_model),
         (BY_DIGEST, references.versions_by_digest),
-        project=own_rows.version,
     )
     yield _mine(
         "ModelApproval",
+        own_rows.approval,
         references.of_approval,
         (BY_VERSION, references.approvals_by_version),
-        project=own_rows.approval,
     )
-    yield _mine("RolloutPolicy", references.of_policy)
+    yield _mine(
+        "RolloutPolicy",
+        own_rows.policy,
+        references.of_policy,
+        (references.DEFAULT, references.default_policies),
+    )
     yield _mine(
         "InferenceService",
+        own_rows.service,
         references.of_service,
         (BY_VERSION, references.services_by_version),
+        (BY_DIGEST, references.services_by_digest),
         (references.BY_ALIAS, references.services_by_alias),
         (references.BY_POLICY, references.services_by_policy),
         (references.WAITING, references.services_waiting),
-        project=own_rows.service,
+        (references.RUNNING, references.services_running),
+        (references.UNMEASURED, references.services_unmeasured),
+        shown=references.shown_of_service,
     )
 
 
@@ -109,8 +119,15 @@ def _cluster() -> Iterable[Watched]:
         rows.pod,
         references.of_pod,
         indexes=((references.BY_SERVICE, references.pods_by_service),),
+        room=references.room_of_pod,
     )
-    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node, may_be_denied=True)
+    yield Watched(
+        resource_of("v1", "Node"),
+        rows.node,
+        references.of_node,
+        may_be_denied=True,
+        room=references.room_of_node,
+    )
     for kind in (HTTP_ROUTE, GRPC_ROUTE):  # ours, and those of users that name our Services
         yield Watched(
             resource_of(ROUTE_API, kind),
@@ -132,12 +149,19 @@ def _cluster() -> Iterable[Watched]:
     )
     yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace, is_named=True)
     yield Watched(
-        resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node, may_be_denied=True
+        resource_of(API_VERSION, "ModelNode"),
+        rows.model_node,
+        references.of_model_node,
+        may_be_denied=True,
+        indexes=((BY_DIGEST, references.nodes_by_digest),),
+        room=references.room_of_model_node,
     )
 
 
-def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index], project: Project = OwnRow.of) -> Watched:
-    return Watched(resource_of(API_VERSION, kind), project, keys, is_own=True, indexes=indexes)
+def _mine(
+    kind: str, project: Project, keys: Keys, *indexes: tuple[str, Index], shown: Shown | None = None
+) -> Watched:
+    return Watched(resource_of(API_VERSION, kind), project, keys, is_own=True, indexes=indexes, shown=shown)
 
 
 def _ours(

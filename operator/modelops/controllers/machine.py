@@ -97,7 +97,7 @@ def build(
     for watched in kinds.watched:
         for name, values in watched.indexes:
             store.add_index(watched.resource.kind, name, values)
-    observer = Observer(kinds.watched, store, queue, observations)
+    observer = Observer(kinds.watched, store, queue, observations, kinds.waiting)
     namespaces = settings.watch_namespaces
     sweeper = Sweeper(kube, kinds.watched, namespaces, store, observer, settings.resync, monotonic=monotonic)
     observer.on_failure = sweeper.demand

@@ -12,6 +12,7 @@ from modelops.analysis.frozen import HISTORY_WINDOWS, Frozen, History
 from modelops.analysis.samples import Bounds, PodSeries, Scrapes
 from modelops.clients.errors import Invalid, Unavailable
 from modelops.clients.prometheus import Prometheus
+from modelops.controllers.references import RUNNING, YES
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.services import MEASURED
@@ -83,7 +84,7 @@ class Measuring:
     def _runs(self) -> list[Run]:
         found = []
         now = self._parts.clock.now().timestamp()
-        for row in self._parts.store.rows("InferenceService"):
+        for row in self._parts.store.find("InferenceService", RUNNING, YES):
             if isinstance(row, OwnRow):
                 run = run_of(row, self._window(row), now)
                 if run is not None:

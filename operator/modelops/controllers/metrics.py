@@ -21,6 +21,9 @@ LOOP_LAG = Histogram(
 
 # What a leader does.  A series begins with the first pass, watch or failure of its kind.
 PASSES = Counter("modelops_passes_total", "Passes over one object.", ("kind",))
+RESTS = Counter(
+    "modelops_rests_total", "Resyncs that read what the pass before had read, and did not plan.", ("kind",)
+)
 PASS_ERRORS = Counter(
     "modelops_pass_errors_total", "Passes that failed through the operator or lost an answer.", ("kind",)
 )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from modelops.controllers import metrics
 from modelops.controllers.observations import Observations
@@ -13,6 +14,8 @@ from modelops.plan import Manifest
 log = logging.getLogger(__name__)
 
 DELETED = "DELETED"
+WAITING_SECONDS = 1.0
+"""So long changes of the room on the nodes are gathered before those who wait for it plan again."""
 
 
 class Observer:
@@ -24,7 +27,10 @@ class Observer:
         store: Store,
         queue: Queue[Key],
         observations: Observations,
+        waiting: Callable[[Store], Iterable[Key]] = lambda store: (),
     ) -> None:
+        """*waiting* names the roots to be woken when the room on the nodes has changed."""
+        self._waiting = waiting
         self._watched = {one.resource.kind: one for one in watched}
         self._store = store
         self._queue = queue
@@ -89,15 +95,21 @@ class Observer:
         before = self._store.get(kind, row.namespace, row.name)
         if not self._store.put(kind, row):
             return False
+        if before is not None and before.uid != row.uid:
+            self._gone(watched, before)
+            before = None
+        if before is not None and _says_the_same(before, row):
+            return True
+        self._room_changed(watched, before, row)
+        if before is not None and watched.is_own:
+            for hook in self.change_hooks:
+                hook(before, row)
+        if before is not None and watched.shown and watched.shown(before) == watched.shown(row):
+            self._queue.add(Key(kind, row.namespace, row.name))
+            return True
         self._wake(watched, row)
         if before is not None:
-            if before.uid != row.uid:
-                self._gone(watched, before)
-            else:
-                self._wake(watched, before)  # a reference may have moved to another root
-                if watched.is_own:
-                    for hook in self.change_hooks:
-                        hook(before, row)
+            self._wake(watched, before)  # a reference may have moved to another root
         return True
 
     def _drop(self, watched: Watched, obj: Manifest) -> bool:
@@ -115,8 +127,25 @@ class Observer:
         key = Key(watched.resource.kind, row.namespace, row.name)
         for purge in self.purge_hooks:
             purge(key)
+        self._room_changed(watched, row, None)
         self._wake(watched, row)
+
+    def _room_changed(self, watched: Watched, before: Row | None, after: Row | None) -> None:
+        """Wake those who wait for room, all at once and not at each of many changes."""
+        if watched.room is None:
+            return
+        room = [watched.room(row) if row is not None else None for row in (before, after)]
+        if room[0] != room[1]:
+            self._queue.add_all_after(WAITING_SECONDS, "waiting", lambda: self._waiting(self._store))
 
     def _wake(self, watched: Watched, row: Row) -> None:
         for key in watched.keys(row, self._store):
             self._queue.add(key)
+
+
+def _says_the_same(before: Row, after: Row) -> bool:
+    """Return whether nothing that is kept has changed: a heartbeat, an annotation, a count nobody reads.
+
+    A plan is made from rows alone, so it would be the one before.
+    """
+    return before == replace(after, resource_version=before.resource_version)

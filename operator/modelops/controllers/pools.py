@@ -77,7 +77,7 @@ class Pools:
 
 def unknown(store: Store) -> Iterator[Asked]:
     """Yield what to ask: revisions with a ready pod, planned with figures, that no status tells of."""
-    for row in store.rows("InferenceService"):
+    for row in store.find("InferenceService", references.UNMEASURED, references.YES):
         if not isinstance(row, OwnRow):
             continue
         placed = (loaded(row).get("status") or {}).get("placement") or {}

@@ -8,7 +8,7 @@ import heapq
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -16,6 +16,10 @@ K = TypeVar("K", bound=Hashable)
 _FIRST_SECONDS = 0.005
 _CAP_SECONDS = 300.0
 _JITTER = 0.2
+_WISHED_SECONDS = 0.01
+"""Pause after a wish for each key that it brought: a pass takes a few milliseconds."""
+_SLACK = 1000
+"""So many dead wake-ups stay in the heap at most, beside as many as live."""
 
 
 class Queue(Generic[K]):
@@ -35,8 +39,12 @@ class Queue(Generic[K]):
         self._waiting: deque[K] = deque()
         self._dirty: dict[K, float] = {}  # when it was added
         self._processing: set[K] = set()
+        self._ripe: set[K] = set()  # of the dirty ones, those that nothing but their time has woken
+        self._timed: set[K] = set()  # of those that are processed
         self._wake_ups: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
+        self._wishes: dict[str, tuple[float, Callable[[], Iterable[K]]]] = {}
+        self._wished_until: dict[str, float] = {}  # before that no wish of the name comes true again
         self._count = 0  # orders wake-ups of one instant, so that keys are never compared
         self._failures: dict[K, int] = {}
         self._held: dict[K, float] = {}
@@ -47,6 +55,7 @@ class Queue(Generic[K]):
 
     def add(self, key: K) -> None:
         """Ask for a pass as soon as possible."""
+        self._ripe.discard(key)
         if self._is_shut or key in self._dirty:
             return
         if (left := self._left(key)) > 0:
@@ -68,6 +77,18 @@ class Queue(Generic[K]):
         self._wake_ups[key] = due
         self._count += 1
         heapq.heappush(self._heap, (due, self._count, key))
+        self._changed.set()
+
+    def add_all_after(self, seconds: float, name: str, keys: Callable[[], Iterable[K]]) -> None:
+        """Ask for a pass of all that *keys* names in *seconds*; one wish of a *name* waits at a time.
+
+        *keys* is asked when the time has come, so nobody is missed who came to be named meanwhile.  The more
+        keys a wish brought, the longer the next one of its name waits.
+        """
+        if self._is_shut or name in self._wishes:
+            return
+        due = max(self._monotonic() + seconds, self._wished_until.get(name, 0.0))
+        self._wishes[name] = (due, keys)
         self._changed.set()
 
     def hold(self, key: K, seconds: float) -> None:
@@ -106,11 +127,19 @@ class Queue(Generic[K]):
         del self._dirty[key]
         self._wake_ups.pop(key, None)
         self._held.pop(key, None)
+        if key in self._ripe:
+            self._ripe.discard(key)
+            self._timed.add(key)
         return key
+
+    def is_timed(self, key: K) -> bool:
+        """Return whether *key*, which is processed now, was woken by its time alone: nobody has added it."""
+        return key in self._timed
 
     def done(self, key: K) -> None:
         """End the processing of *key*; it waits again when it was added meanwhile."""
         self._processing.discard(key)
+        self._timed.discard(key)
         if key not in self._dirty:
             return
         if (left := self._left(key)) > 0:
@@ -156,6 +185,8 @@ class Queue(Generic[K]):
             len(self._wake_ups),
             len(self._held),
             len(self._failures),
+            len(self._wishes),
+            len(self._ripe) + len(self._timed),
         )
 
     @property
@@ -165,9 +196,14 @@ class Queue(Generic[K]):
 
     def next_wake_up(self) -> float | None:
         """Return the seconds to the next wake-up, or None."""
+        due = [due for due, _ in self._wishes.values()]
         while self._heap and self._wake_ups.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)  # taken, purged, or replaced by an earlier one
-        return max(0.0, self._heap[0][0] - self._monotonic()) if self._heap else None
+        if len(self._heap) > 2 * len(self._wake_ups) + _SLACK:  # most of it is as dead as that
+            self._heap = [entry for entry in self._heap if self._wake_ups.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
+        due += [self._heap[0][0]] if self._heap else []
+        return max(0.0, min(due) - self._monotonic()) if due else None
 
     def _left(self, key: K) -> float:
         """Return the seconds for which *key* is held; 0.0 when it is not."""
@@ -176,9 +212,20 @@ class Queue(Generic[K]):
     def _ripen(self) -> None:
         """Add every key whose wake-up is due."""
         while self.next_wake_up() == 0.0:
-            _, _, key = heapq.heappop(self._heap)
-            del self._wake_ups[key]
-            self.add(key)
+            if self._heap and self._heap[0][0] <= self._monotonic():
+                _, _, key = heapq.heappop(self._heap)
+                del self._wake_ups[key]
+                is_new = key not in self._dirty
+                self.add(key)
+                if is_new and key in self._dirty:
+                    self._ripe.add(key)
+                continue
+            name = min(self._wishes, key=lambda name: self._wishes[name][0])
+            _, wanted = self._wishes.pop(name)
+            keys = tuple(wanted())
+            self._wished_until[name] = self._monotonic() + len(keys) * _WISHED_SECONDS
+            for key in keys:
+                self.add(key)
 
     async def _wait(self) -> None:
         """Wait until something was added or the next wake-up is due."""

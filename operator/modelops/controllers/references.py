@@ -1,74 +1,80 @@
 """Which objects concern which: the indexes of the store, and the keys to plan again after a change."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from modelops.api import names
-from modelops.controllers import route_rows, rows
+from modelops.controllers import own_rows, route_rows, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
-from modelops.controllers.rows import loaded
 from modelops.controllers.store import Key, Row, Store
 
 BY_MODEL = "model"
 BY_ALIAS = "alias"
 BY_POLICY = "policy"
+DEFAULT = "default"
 WAITING = "waiting"
+RUNNING = "running"
+UNMEASURED = "unmeasured"
 BY_SERVICE = "service"
 BY_LENT = "lent"
 """Routes of users by the service that they have to do with."""
-
-
-def service_versions(obj: Mapping[str, Any]) -> set[str]:
-    """Return the versions that a service names, runs, or is about to run."""
-    found = {(obj["spec"].get("model") or {}).get("version")}
-    status = obj.get("status") or {}
-    found.add(status.get("model"))
-    for role in ("stable", "candidate"):
-        found.add((status.get(role) or {}).get("version"))
-    for record in (status.get("placement") or {}).get("revisions") or ():
-        found.add(record.get("version"))
-    return {name for name in found if name}
-
-
-def is_waiting(obj: Mapping[str, Any]) -> bool:
-    """Return whether a service waits for room on the nodes."""
-    status = obj.get("status") or {}
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    return not conditions or conditions.get("Placed", {}).get("status") != "True"
+YES = "yes"
 
 
 # --- indexes -----------------------------------------------------------------------------------------
 
 
 def services_by_version(row: Row) -> Iterable[str]:
-    return (f"{row.namespace}/{name}" for name in service_versions(loaded(row)))
+    assert isinstance(row, own_rows.ServiceRow)
+    return (f"{row.namespace}/{name}" for name in row.versions)
 
 
 def services_by_alias(row: Row) -> Iterable[str]:
-    name = (loaded(row)["spec"].get("model") or {}).get("name")
-    return (f"{row.namespace}/{name}",) if name else ()
+    assert isinstance(row, own_rows.ServiceRow)
+    return (f"{row.namespace}/{row.model}",) if row.model else ()
 
 
 def services_by_policy(row: Row) -> Iterable[str]:
-    name = (loaded(row)["spec"].get("rolloutPolicyRef") or {}).get("name")
-    return (f"{row.namespace}/{name or ''}",)
+    assert isinstance(row, own_rows.ServiceRow)
+    return (f"{row.namespace}/{row.policy}",)
+
+
+def services_by_digest(row: Row) -> Iterable[str]:
+    assert isinstance(row, own_rows.ServiceRow)
+    return (f"{row.namespace}/{digest}" for digest in row.digests)
 
 
 def services_waiting(row: Row) -> Iterable[str]:
-    return ("yes",) if is_waiting(loaded(row)) else ()
+    assert isinstance(row, own_rows.ServiceRow)
+    return (YES,) if row.is_waiting else ()
+
+
+def services_running(row: Row) -> Iterable[str]:
+    assert isinstance(row, own_rows.ServiceRow)
+    return (YES,) if row.has_run else ()
+
+
+def services_unmeasured(row: Row) -> Iterable[str]:
+    assert isinstance(row, own_rows.ServiceRow)
+    return (YES,) if row.is_unmeasured else ()
 
 
 def versions_by_model(row: Row) -> Iterable[str]:
-    return (f"{row.namespace}/{loaded(row)['spec'].get('modelRef')}",)
+    assert isinstance(row, own_rows.VersionRow)
+    return (f"{row.namespace}/{row.model}",)
 
 
 def versions_by_digest(row: Row) -> Iterable[str]:
-    digest = (loaded(row).get("status") or {}).get("artifactDigest")
-    return (digest,) if digest else ()
+    assert isinstance(row, own_rows.VersionRow)
+    return (row.digest,) if row.digest else ()
 
 
 def approvals_by_version(row: Row) -> Iterable[str]:
-    return (f"{row.namespace}/{loaded(row)['spec'].get('versionRef')}",)
+    assert isinstance(row, own_rows.ApprovalRow)
+    return (f"{row.namespace}/{row.version}",)
+
+
+def default_policies(row: Row) -> Iterable[str]:
+    assert isinstance(row, own_rows.PolicyRow)
+    return (row.namespace,) if row.is_default else ()
 
 
 def pods_by_service(row: Row) -> Iterable[str]:
@@ -76,11 +82,37 @@ def pods_by_service(row: Row) -> Iterable[str]:
     return (f"{row.namespace}/{row.service}",) if row.service else ()
 
 
+def nodes_by_digest(row: Row) -> Iterable[str]:
+    assert isinstance(row, rows.ModelNodeStored)
+    return row.cache
+
+
+# --- what others see of a row ------------------------------------------------------------------------
+
+
+def shown_of_service(row: Row) -> object:
+    """Return what versions and policies read of a service: who uses them, and where."""
+    assert isinstance(row, own_rows.ServiceRow)
+    return row.versions, row.places, row.policy, row.measured
+
+
+def room_of_pod(row: Row) -> object:
+    """Return what a pod takes of the room on the nodes."""
+    assert isinstance(row, rows.PodStored)
+    return row.use
+
+
+def room_of_node(row: Row) -> object:
+    assert isinstance(row, rows.NodeStored)
+    return row.node
+
+
+def room_of_model_node(row: Row) -> object:
+    assert isinstance(row, rows.ModelNodeStored)
+    return row.gpus
+
+
 # --- keys --------------------------------------------------------------------------------------------
-
-
-def _named(kind: str, namespace: str, found: Iterable[str]) -> Iterable[Key]:
-    return (Key(kind, namespace, name) for name in found)
 
 
 def _services(store: Store, index: str, value: str) -> Iterable[Key]:
@@ -90,24 +122,28 @@ def _services(store: Store, index: str, value: str) -> Iterable[Key]:
     )
 
 
+def waiting(store: Store) -> Iterable[Key]:
+    """Name the services that wait for room."""
+    return _services(store, WAITING, YES)
+
+
 def of_service(row: Row, store: Store) -> Iterable[Key]:
-    obj = loaded(row)
+    assert isinstance(row, own_rows.ServiceRow)
     yield Key("InferenceService", row.namespace, row.name)
-    yield from _named("ModelVersion", row.namespace, service_versions(obj))
-    policy = (obj["spec"].get("rolloutPolicyRef") or {}).get("name")
-    if policy:
-        yield Key("RolloutPolicy", row.namespace, policy)
-    else:  # one of them may be the default
-        policies = store.rows("RolloutPolicy", row.namespace)
-        yield from (Key("RolloutPolicy", found.namespace, found.name) for found in policies)
+    yield from (Key("ModelVersion", row.namespace, name) for name in row.versions)
+    if row.policy:
+        yield Key("RolloutPolicy", row.namespace, row.policy)
+    else:
+        for found in store.find("RolloutPolicy", DEFAULT, row.namespace):
+            yield Key("RolloutPolicy", found.namespace, found.name)
 
 
 def of_version(row: Row, store: Store) -> Iterable[Key]:
+    assert isinstance(row, own_rows.VersionRow)
     yield Key("ModelVersion", row.namespace, row.name)
-    model = loaded(row)["spec"].get("modelRef")
-    if model:
-        yield Key("Model", row.namespace, model)
-        yield from _services(store, BY_ALIAS, f"{row.namespace}/{model}")
+    if row.model:
+        yield Key("Model", row.namespace, row.model)
+        yield from _services(store, BY_ALIAS, f"{row.namespace}/{row.model}")
     yield from _services(store, BY_VERSION, f"{row.namespace}/{row.name}")
 
 
@@ -121,11 +157,11 @@ def of_model(row: Row, store: Store) -> Iterable[Key]:
 
 
 def of_approval(row: Row, store: Store) -> Iterable[Key]:
+    assert isinstance(row, own_rows.ApprovalRow)
     yield Key("ModelApproval", row.namespace, row.name)
-    version = loaded(row)["spec"].get("versionRef")
-    if version:
-        yield Key("ModelVersion", row.namespace, version)
-        yield from _services(store, BY_VERSION, f"{row.namespace}/{version}")
+    if row.version:
+        yield Key("ModelVersion", row.namespace, row.version)
+        yield from _services(store, BY_VERSION, f"{row.namespace}/{row.version}")
 
 
 def of_policy(row: Row, store: Store) -> Iterable[Key]:
@@ -140,7 +176,8 @@ def of_namespace(row: Row, store: Store) -> Iterable[Key]:
 
 
 def of_node(row: Row, store: Store) -> Iterable[Key]:
-    return _services(store, WAITING, "yes")
+    """Name nobody: who waits for room is told of it apart."""
+    return ()
 
 
 def of_pod(row: Row, store: Store) -> Iterable[Key]:
@@ -149,8 +186,6 @@ def of_pod(row: Row, store: Store) -> Iterable[Key]:
         yield Key("InferenceService", row.namespace, row.service)
     if row.job and row.version:
         yield Key("ModelVersion", row.namespace, row.version)
-    if row.use is not None or row.is_finished:
-        yield from _services(store, WAITING, "yes")
 
 
 def of_child(row: Row, store: Store) -> Iterable[Key]:
@@ -182,22 +217,14 @@ def of_model_node(row: Row, store: Store) -> Iterable[Key]:
         for version in store.find("ModelVersion", BY_DIGEST, digest):
             yield Key("ModelVersion", version.namespace, version.name)
             yield from _services(store, BY_VERSION, f"{version.namespace}/{version.name}")
-    yield from of_node(row, store)
 
 
 def of_volume(row: Row, store: Store) -> Iterable[Key]:
+    """Name the services whose pods mount the artifact, so that a volume that is lost is made again."""
     assert isinstance(row, rows.VolumeStored)
-    return _users(store, row.claim_namespace, row.digest)
+    return _services(store, BY_DIGEST, f"{row.claim_namespace}/{row.digest}")
 
 
 def of_claim(row: Row, store: Store) -> Iterable[Key]:
     assert isinstance(row, rows.VolumeStored)
-    return _users(store, row.namespace, row.digest)
-
-
-def _users(store: Store, namespace: str, digest: str) -> Iterable[Key]:
-    """Name the services whose pods mount the artifact, so that a volume that is lost is made again."""
-    for row in store.rows("InferenceService", namespace):
-        placed = (loaded(row).get("status") or {}).get("placement") or {}
-        if any(names.digest_label(record["digest"]) == digest for record in placed.get("revisions") or ()):
-            yield Key("InferenceService", row.namespace, row.name)
+    return _services(store, BY_DIGEST, f"{row.namespace}/{row.digest}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from modelops.clients.errors import ApiError, Forbidden, Gone, NotFound, Unavailable
-from modelops.clients.kube import Kube
+from modelops.clients.kube import Kube, Page
 from modelops.controllers import metrics
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
@@ -86,10 +86,9 @@ class Reflector:
         version = ""
         async for page in self._kube.pages(self._resource, self._namespace, labels=self._watched.labels):
             self._succeed()
-            for item in page.items:
-                seen.add(item["metadata"]["uid"])
-                self._observer.observe(self._resource.kind, None, item)
+            seen |= self._take(page)
             version = page.resource_version
+            del page  # else it is kept while the next one comes: megabytes of dictionaries, for every kind
             await asyncio.sleep(0)  # 500 objects are 20 ms: let the Lease be renewed
         for row in self._store.rows(self._resource.kind, self._namespace):
             # A newer row came from a write of ours after the list was made.
@@ -99,6 +98,12 @@ class Reflector:
         self.synced.set()
         self._restarts("listed")
         return version
+
+    def _take(self, page: Page) -> set[str]:
+        """Put the objects of a page and return their uids."""
+        for item in page.items:
+            self._observer.observe(self._resource.kind, None, item)
+        return {item["metadata"]["uid"] for item in page.items}
 
     async def _stream(self, version: str) -> str:
         """Follow the changes after *version* and return the last version seen."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from modelops.api import names
@@ -40,8 +41,8 @@ def route(obj: Manifest) -> RouteStored:
     lent = () if is_ours else tuple(_lent(spec.get("rules") or (), meta.get("namespace") or ""))
     return RouteStored.of(
         obj,
-        service=labels.get(names.SERVICE, "") if is_ours else "",
-        revision=labels.get(names.REVISION, "") if is_ours else "",
+        service=intern(labels.get(names.SERVICE, "")) if is_ours else "",
+        revision=intern(labels.get(names.REVISION, "")) if is_ours else "",
         ours=_ours(spec.get("rules") or [{}], answer),
         lent=lent,
         found=dict(_found(notes)),
@@ -107,7 +108,7 @@ def _ours(rules: list[Mapping[str, Any]], answer: "Answer") -> RouteRow:
 
 
 def _weights(rule: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    return tuple((b["name"], int(b.get("weight", 1))) for b in rule.get("backendRefs") or ())
+    return tuple((intern(b["name"]), int(b.get("weight", 1))) for b in rule.get("backendRefs") or ())
 
 
 def _mirror(rule: Mapping[str, Any]) -> tuple[str, int] | None:

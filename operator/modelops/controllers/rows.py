@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from modelops.api import names
@@ -45,8 +47,8 @@ def namespace(obj: Manifest) -> NamespaceStored:
 class PodStored(Row):
     """A pod: what it takes of its node, and for ours how it does."""
 
-    use: PodUse | None = None
-    """None: it takes nothing that is planned, or has no node."""
+    takes: Mapping[str, int] | None = None
+    """What it takes of its node.  None: nothing that is planned but memory, or it has no node."""
     service: str = ""
     revision: str = ""
     version: str = ""
@@ -64,26 +66,32 @@ class PodStored(Row):
     last_words: str = ""
     """Termination message of a Job's container; empty for all other pods."""
 
+    @property
+    def use(self) -> PodUse | None:
+        """What it takes, as the inventory wants it; None once it has ended."""
+        return None if self.takes is None or self.is_finished else PodUse(self.node, self.takes)
+
 
 def pod(obj: Manifest) -> PodStored:
     """Return the row of a pod; of foreign pods only what they take of their node is kept."""
     meta, status = obj["metadata"], obj.get("status") or {}
     labels = meta.get("labels") or {}
-    use = PodUse.read(obj, service_label=names.SERVICE, revision_label=names.REVISION)
-    kept = use if use is not None and any("/" in name for name in use.requests) else None
+    use = PodUse.read(obj)
+    takes = _shared(use.requests) if use and any("/" in name for name in use.requests) else None
+    node = intern((obj.get("spec") or {}).get("nodeName") or "")
     if labels.get(names.MANAGED_BY) != names.MANAGED_BY_VALUE:
-        return PodStored.of(obj, use=kept)
+        return PodStored.of(obj, takes=takes, node=node if takes else "")
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     job = labels.get(JOB_NAME, "")
     return PodStored.of(
         obj,
-        use=kept,
-        service=labels.get(names.SERVICE, ""),
-        revision=labels.get(names.REVISION, ""),
-        version=labels.get(names.VERSION_LABEL, ""),
-        digest=labels.get(names.DIGEST, ""),
+        takes=takes,
+        service=intern(labels.get(names.SERVICE, "")),
+        revision=intern(labels.get(names.REVISION, "")),
+        version=intern(labels.get(names.VERSION_LABEL, "")),
+        digest=intern(labels.get(names.DIGEST, "")),
         job=job,
-        node=(obj.get("spec") or {}).get("nodeName") or "",
+        node=node,
         is_ready=_is_true(status, "Ready"),
         is_worker=labels.get(names.GROUP_INDEX, "0") != "0",
         is_terminating=bool(meta.get("deletionTimestamp")),
@@ -95,6 +103,16 @@ def pod(obj: Manifest) -> PodStored:
         ),
         last_words=_last_words(containers) if job else "",
     )
+
+
+def _shared(requests: Mapping[str, int]) -> Mapping[str, int]:
+    """Return one mapping for all pods that ask for the same: there are few kinds of them."""
+    return _asked(tuple(sorted(requests.items())))
+
+
+@lru_cache(maxsize=1024)
+def _asked(requests: tuple[tuple[str, int], ...]) -> Mapping[str, int]:
+    return dict(requests)
 
 
 def _is_true(status: Mapping[str, Any], condition: str) -> bool:
@@ -170,12 +188,12 @@ def child(obj: Manifest) -> ChildStored:
     labels = obj["metadata"].get("labels") or {}
     return ChildStored.of(
         obj,
-        service=labels.get(names.SERVICE, ""),
-        revision=labels.get(names.REVISION, ""),
+        service=intern(labels.get(names.SERVICE, "")),
+        revision=intern(labels.get(names.REVISION, "")),
         replicas=(obj.get("spec") or {}).get("replicas", -1) if obj.get("kind") in names.WORKLOADS else -1,
-        role=labels.get(names.ROLE, ""),
-        version=labels.get(names.VERSION_LABEL, ""),
-        selected=_selected(obj),
+        role=intern(labels.get(names.ROLE, "")),
+        version=intern(labels.get(names.VERSION_LABEL, "")),
+        selected=intern(_selected(obj)),
     )
 
 

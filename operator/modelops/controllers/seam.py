@@ -11,6 +11,7 @@ from modelops.clients.kinds import Resource
 from modelops.clients.kube import Kube
 from modelops.controllers.clock import Clock
 from modelops.controllers.observations import Observations
+from modelops.controllers.reading import Reading
 from modelops.controllers.store import Index, Key, Row, Store
 from modelops.plan import Manifest, Plan
 from modelops.settings import Settings
@@ -26,7 +27,14 @@ class Root(Protocol):
     def resource(self) -> Resource:
         """Where the kind lives."""
 
-    def gather(self, key: Key, store: Store) -> Any | None:
+    @property
+    def rests(self) -> bool:
+        """Whether a plan says by ``after`` when time alone will change it.
+
+        Then a resync that would read the same as the pass before need not plan again.
+        """
+
+    def gather(self, key: Key, reading: Reading) -> Any | None:
         """Return the frozen snapshot that the plan is made from; None leaves the object alone."""
 
     def plan(self, seen: Any, now: datetime) -> Plan:
@@ -39,6 +47,8 @@ Keys = Callable[[Row, Store], Iterable[Key]]
 """Names the roots to plan again when this row came, changed or went."""
 Drifted = Callable[[Row, Manifest], bool]
 """Says whether the row shows that a wanted child was changed by somebody else."""
+Shown = Callable[[Row], object]
+"""Returns a part of the row, to be compared."""
 
 
 def has_not_drifted(row: Row, wanted: Manifest) -> bool:
@@ -71,6 +81,13 @@ class Watched:
     """Label selector that the server applies."""
     indexes: tuple[tuple[str, Index], ...] = ()
     drifted: Drifted = has_not_drifted
+    shown: Shown | None = None
+    """What others than the object itself read of the row: while it stays, only its own root is woken.
+
+    None: anything may be read.
+    """
+    room: Shown | None = None
+    """What the row means for the room on the nodes: when it changes, those who wait are woken in a while."""
 
 
 Background = Callable[[], Awaitable[None]]
@@ -107,6 +124,8 @@ class Kinds:
     background: tuple[tuple[str, Background], ...] = ()
     """Name and function."""
     figures: tuple[Told, ...] = ()
+    waiting: Callable[[Store], Iterable[Key]] = lambda store: ()
+    """Names the roots that wait for room on the nodes."""
 
     def __add__(self, other: "Kinds") -> "Kinds":
         return Kinds(
@@ -114,6 +133,7 @@ class Kinds:
             self.watched + other.watched,
             self.background + other.background,
             self.figures + other.figures,
+            self.waiting,
         )
 
 

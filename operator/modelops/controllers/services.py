@@ -14,6 +14,7 @@ from modelops.clients.kinds import Resource, resource_of
 from modelops.controllers import context, references, route_rows, rows
 from modelops.controllers.context import GateKeys
 from modelops.controllers.promises import Promises
+from modelops.controllers.reading import Memory, Reading
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Store, Unseen
@@ -58,52 +59,55 @@ class Services:
     """The root of InferenceServices."""
 
     resource: Resource = resource_of(API_VERSION, "InferenceService")
+    rests = True
 
     def __init__(self, parts: Parts, keys: GateKeys) -> None:
         self._parts = parts
         self._keys = keys
         self._defaults = defaults(parts)
         self._promises = Promises()
+        self._versions: Memory[tuple[VersionRow, Model | None] | None] = Memory()
+        self._policies: Memory[Policy | str | None] = Memory()
         self._stock = Inventory()
         self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
-    def gather(self, key: Key, store: Store) -> Snapshot | None:
+    def gather(self, key: Key, reading: Reading) -> Snapshot | None:
         """Return the snapshot; None for one that is going away."""
-        row = store.get(*key)
+        row = reading.get(*key)
         if not isinstance(row, OwnRow):
             return None
-        obj = loaded(row)
+        obj = reading.loaded(row)
         if obj["metadata"].get("deletionTimestamp"):
             return None
         service = InferenceService.parse(obj)
-        environment = context.environment(store, key.namespace)
-        wanted, model = self._wanted(service, obj, environment)
-        policy, fault = self._policy(service)
-        measured = self._parts.observations.get(key, MEASURED)
+        environment = context.environment(reading, key.namespace)
+        wanted, model = self._wanted(reading, service, environment)
+        policy, fault = self._policy(reading, service)
+        measured = reading.observation(key, MEASURED)
         return Snapshot(
             service=service,
             status=obj.get("status") or {},
             environment=environment,
             defaults=self._defaults,
-            inventory=reserve(self.inventory(store), self._promises.unbound(key, store)),
+            stock=lambda: self._room(key, reading.unnoted()),
             wanted=wanted,
-            versions=self._roles(obj, environment),
-            nodes_unseen=next((why.told for kind in PLACES if (why := store.unseen(kind))), ""),
+            versions=self._roles(reading, obj, environment),
+            nodes_unseen=next((why.told for kind in PLACES if (why := reading.unseen(kind))), ""),
             policy=policy,
             policy_fault=fault,
             runtime=_runtime(model),
-            pods=tuple(_pods(store, key)),
-            children=tuple(_children(store, service.uid)),
-            monitors=tuple(_monitors(store, service.uid)),
-            route=_route(store, HTTP_ROUTE, key),
-            grpc_route=_route(store, GRPC_ROUTE, key),
-            lent=tuple(_lent(store, key)),
-            aims=dict(_aims(store, key, service.uid)),
-            apex=_apex(store, key, service.uid),
-            features=self._features(service),
+            pods=tuple(_pods(reading, key)),
+            children=tuple(_children(reading, service.uid)),
+            monitors=tuple(_monitors(reading, service.uid)),
+            route=_route(reading, HTTP_ROUTE, key),
+            grpc_route=_route(reading, GRPC_ROUTE, key),
+            lent=tuple(_lent(reading, key)),
+            aims=dict(_aims(reading, key, service.uid)),
+            apex=_apex(reading, key, service.uid),
+            features=self._features(reading, service),
             measured=measured if isinstance(measured, Measured) else Measured(),
-            reports=self._parts.observations.get(key, REPORTS) or (),
-            refused=self._parts.observations.refused(key),
+            reports=reading.observation(key, REPORTS) or (),
+            refused=reading.refused(),
         )
 
     def plan(self, seen: Snapshot, now: datetime) -> Plan:
@@ -114,14 +118,14 @@ class Services:
     # --- the wanted version ---------------------------------------------------------------------------
 
     def _wanted(
-        self, service: InferenceService, obj: Mapping[str, Any], environment: str
+        self, reading: Reading, service: InferenceService, environment: str
     ) -> tuple[VersionRow | Reason, Model | None]:
         namespace = service.namespace or ""
-        name = self._version_name(service, namespace)
+        name = self._version_name(reading, service, namespace)
         if isinstance(name, Reason):
             return name, None
-        row = self._parts.store.get("ModelVersion", namespace, name)
-        if not isinstance(row, OwnRow):
+        found = self._version(reading, namespace, name, environment)
+        if found is None:
             return (
                 Reason(
                     "VersionNotFound",
@@ -130,9 +134,9 @@ class Services:
                 ),
                 None,
             )
-        return self._version(loaded(row), environment)
+        return found
 
-    def _roles(self, obj: Mapping[str, Any], environment: str) -> dict[str, VersionRow]:
+    def _roles(self, reading: Reading, obj: Mapping[str, Any], environment: str) -> dict[str, VersionRow]:
         """Return the versions that have a role, where they still exist."""
         status = obj.get("status") or {}
         previous = (status.get("rollout") or {}).get("previous")
@@ -140,16 +144,14 @@ class Services:
             (role or {}).get("version") for role in (status.get("stable"), status.get("candidate"), previous)
         }
         namespace = obj["metadata"]["namespace"]
-        found = ((name, self._parts.store.get("ModelVersion", namespace, name)) for name in names if name)
-        return {
-            name: self._version(loaded(row), environment)[0] for name, row in found if isinstance(row, OwnRow)
-        }
+        found = ((name, self._version(reading, namespace, name, environment)) for name in names if name)
+        return {name: version[0] for name, version in found if version is not None}
 
-    def _version_name(self, service: InferenceService, namespace: str) -> str | Reason:
+    def _version_name(self, reading: Reading, service: InferenceService, namespace: str) -> str | Reason:
         choice = service.spec.model
         if choice.version:
             return choice.version
-        row = self._parts.store.get("Model", namespace, choice.name or "")
+        row = reading.get("Model", namespace, choice.name or "")
         if not isinstance(row, OwnRow):
             return Reason(
                 "ModelNotFound",
@@ -165,24 +167,36 @@ class Services:
             f"{', '.join(sorted(aliases)) or 'none'}; set the alias or name a version",
         )
 
-    def _version(self, obj: Mapping[str, Any], environment: str) -> tuple[VersionRow, Model | None]:
-        version = ModelVersion.parse(dict(obj))
+    def _version(
+        self, reading: Reading, namespace: str, name: str, environment: str
+    ) -> tuple[VersionRow, Model | None] | None:
+        """Return a version with its model; None when it does not exist.  Services share what they run."""
+        what = namespace, name, environment
+        return self._versions.recall(reading, what, lambda part: self._read_version(part, *what))
+
+    def _read_version(
+        self, reading: Reading, namespace: str, name: str, environment: str
+    ) -> tuple[VersionRow, Model | None] | None:
+        stored = reading.get("ModelVersion", namespace, name)
+        if not isinstance(stored, OwnRow):
+            return None
+        obj = loaded(stored)
+        version = ModelVersion.parse(obj)
         status = obj.get("status") or {}
-        namespace = version.namespace or ""
-        found = self._parts.store.get("Model", namespace, version.spec.model_ref)
+        found = reading.get("Model", namespace, version.spec.model_ref)
         model = Model.parse(loaded(found)) if isinstance(found, OwnRow) else None
         digest = status.get("artifactDigest") or ""
-        cache = context.cache(self._parts.store, digest) if digest else ()
+        cache = context.cache(reading, digest) if digest else ()
         row = VersionRow(
             version=version,
             resolved=status.get("resolved") or {},
             digest=digest,
-            spec_hash=context.version_spec_hash(dict(obj)),
+            spec_hash=context.version_spec_hash(obj),
             unresolved=_unresolved(version, model, status),
-            unverified=_unverified(version.name, status, cache, self._parts.store.unseen("ModelNode")),
+            unverified=_unverified(version.name, status, cache, reading.unseen("ModelNode")),
             authors=context.authors(version),
             requirement=context.requirement(self._parts, model, environment),
-            approvals=context.approvals(self._parts, self._keys, version, model),
+            approvals=context.approvals(reading, self._keys, version, model),
             model_type=str(model.spec.type) if model else "",
             learned=tuple(map(Learned.from_status, status.get("measured") or ())),
         )
@@ -190,45 +204,51 @@ class Services:
 
     # --- the rest -------------------------------------------------------------------------------------
 
-    def _policy(self, service: InferenceService) -> tuple[Policy | None, Reason | None]:
+    def _policy(self, reading: Reading, service: InferenceService) -> tuple[Policy | None, Reason | None]:
         namespace = service.namespace or ""
-        store = self._parts.store
         if service.spec.rollout_policy_ref is not None:
             name = service.spec.rollout_policy_ref.name
-            row = store.get("RolloutPolicy", namespace, name)
-            if not isinstance(row, OwnRow):
+            found = self._in_force(reading, namespace, name)
+            if found is None:
                 return None, Reason(
                     "PolicyMissing",
                     f"{service.name}: needs RolloutPolicy {name} in namespace {namespace}, found none; "
                     "create it",
                 )
-            return _in_force(service, row)
-        marked = [
-            row
-            for row in store.rows("RolloutPolicy", namespace)
-            if isinstance(row, OwnRow)
-            and (loaded(row)["metadata"].get("labels") or {}).get(DEFAULT_POLICY) == "true"
-        ]
+            return _named(service, name, found)
+        marked = reading.find("RolloutPolicy", references.DEFAULT, namespace)
         if len(marked) > 1:
-            found = ", ".join(sorted(row.name for row in marked))
+            names = ", ".join(sorted(row.name for row in marked))
             return None, Reason(
                 "SeveralDefaultPolicies",
-                f"{service.name}: needs one default RolloutPolicy in namespace {namespace}, found {found}; "
+                f"{service.name}: needs one default RolloutPolicy in namespace {namespace}, found {names}; "
                 f"leave the label {DEFAULT_POLICY} on one of them",
             )
-        return _in_force(service, marked[0]) if marked else (None, None)
+        if not marked:
+            return None, None
+        return _named(service, marked[0].name, self._in_force(reading, namespace, marked[0].name))
 
-    def _features(self, service: InferenceService) -> frozenset[str] | None:
+    def _in_force(self, reading: Reading, namespace: str, name: str) -> Policy | str | None:
+        """Return a policy with its defaults, what is wrong with it, or None when it does not exist."""
+        return self._policies.recall(
+            reading, (namespace, name), lambda part: _read_policy(part, namespace, name)
+        )
+
+    def _features(self, reading: Reading, service: InferenceService) -> frozenset[str] | None:
         """Return what the class of the service's Gateway lists; None: nothing, or it is not to be seen."""
         wanted = service.spec.traffic.gateway_ref if service.spec.traffic else None
         default, own = self._defaults.gateway, service.namespace or ""
         name = wanted.name if wanted else default.name if default else ""
         namespace = (wanted.namespace or own) if wanted else default.namespace if default else ""
-        gateway = self._parts.store.get("Gateway", namespace, name)
+        gateway = reading.get("Gateway", namespace, name)
         if not isinstance(gateway, route_rows.GatewayStored):
             return None
-        found = self._parts.store.get("GatewayClass", "", gateway.class_name)
+        found = reading.get("GatewayClass", "", gateway.class_name)
         return found.features if isinstance(found, route_rows.GatewayClassStored) else None
+
+    def _room(self, key: Key, store: Store) -> Inventory:
+        """Return the cluster without what others have been promised."""
+        return reserve(self.inventory(store), self._promises.unbound(key, store))
 
     def inventory(self, store: Store) -> Inventory:
         """Return the cluster with what all pods take; made anew only as far as something changed."""
@@ -254,8 +274,8 @@ def _stock(store: Store) -> Inventory:
 def _uses(store: Store) -> Iterator[PodUse]:
     """Yield what pods take that are bound and have not ended."""
     for row in store.rows("Pod"):
-        if isinstance(row, rows.PodStored) and row.use is not None and not row.is_finished:
-            yield row.use
+        if isinstance(row, rows.PodStored) and (use := row.use) is not None:
+            yield use
 
 
 def defaults(parts: Parts) -> Defaults:
@@ -278,11 +298,23 @@ def defaults(parts: Parts) -> Defaults:
     )
 
 
-def _in_force(service: InferenceService, row: OwnRow) -> tuple[Policy | None, Reason | None]:
+def _read_policy(reading: Reading, namespace: str, name: str) -> Policy | str | None:
+    row = reading.get("RolloutPolicy", namespace, name)
+    if not isinstance(row, OwnRow):
+        return None
     try:
-        return RolloutPolicy.parse(loaded(row)).spec.in_force(), None
+        return RolloutPolicy.parse(loaded(row)).spec.in_force()
     except Malformed as error:
-        return None, Reason("PolicyMalformed", f"{service.name}: RolloutPolicy {row.name}: {error}")
+        return str(error)
+
+
+def _named(
+    service: InferenceService, name: str, found: Policy | str | None
+) -> tuple[Policy | None, Reason | None]:
+    """Return the policy of a service, or the fault that keeps it from being used."""
+    if isinstance(found, str):
+        return None, Reason("PolicyMalformed", f"{service.name}: RolloutPolicy {name}: {found}")
+    return found, None
 
 
 def _runtime(model: Model | None) -> Preset:
@@ -323,8 +355,8 @@ def _unverified(
     return Reason("NotFetched", f"{name}: its bytes are not proven yet; wait for a node to fetch them")
 
 
-def _pods(store: Store, key: Key) -> Iterable[PodRow]:
-    for row in store.find("Pod", references.BY_SERVICE, f"{key.namespace}/{key.name}"):
+def _pods(reading: Reading, key: Key) -> Iterable[PodRow]:
+    for row in reading.find("Pod", references.BY_SERVICE, f"{key.namespace}/{key.name}"):
         assert isinstance(row, rows.PodStored)
         if row.is_finished:
             continue
@@ -341,45 +373,45 @@ def _pods(store: Store, key: Key) -> Iterable[PodRow]:
         )
 
 
-def _children(store: Store, uid: str) -> Iterable[ChildRow]:
+def _children(reading: Reading, uid: str) -> Iterable[ChildRow]:
     for api_version, kind in CHILD_KINDS:
-        for row in store.owned(kind, uid):
+        for row in reading.owned(kind, uid):
             if isinstance(row, rows.ChildStored) and row.revision:
                 yield ChildRow(kind, api_version, row.name, row.uid, row.revision, row.role, row.version)
-    for row in store.owned(HTTP_ROUTE, uid):
+    for row in reading.owned(HTTP_ROUTE, uid):
         if isinstance(row, route_rows.RouteStored) and row.revision:
             yield ChildRow(HTTP_ROUTE, ROUTE_API, row.name, row.uid, row.revision)
 
 
-def _monitors(store: Store, uid: str) -> Iterable[Ref]:
-    for row in store.owned("PodMonitor", uid):
+def _monitors(reading: Reading, uid: str) -> Iterable[Ref]:
+    for row in reading.owned("PodMonitor", uid):
         yield Ref(MONITOR_API, "PodMonitor", row.namespace, row.name, row.uid)
 
 
-def _route(store: Store, kind: str, key: Key) -> RouteRow | None:
-    row = store.get(kind, key.namespace, key.name)
+def _route(reading: Reading, kind: str, key: Key) -> RouteRow | None:
+    row = reading.get(kind, key.namespace, key.name)
     if not isinstance(row, route_rows.RouteStored) or row.service != key.name:
         return None
     return row.ours
 
 
-def _lent(store: Store, key: Key) -> Iterable[LentRow]:
+def _lent(reading: Reading, key: Key) -> Iterable[LentRow]:
     """Yield the routes of users that send to the Services of our roles, or hold weights of ours."""
     for kind in (HTTP_ROUTE, GRPC_ROUTE):
-        for row in store.find(kind, references.BY_LENT, f"{key.namespace}/{key.name}"):
+        for row in reading.find(kind, references.BY_LENT, f"{key.namespace}/{key.name}"):
             assert isinstance(row, route_rows.RouteStored)
             yield route_rows.lent(row, kind, key.name)
 
 
-def _aims(store: Store, key: Key, uid: str) -> Iterable[tuple[str, str]]:
+def _aims(reading: Reading, key: Key, uid: str) -> Iterable[tuple[str, str]]:
     for role in (STABLE, CANARY):
-        row = store.get("Service", key.namespace, role_service_name(key.name, role))
+        row = reading.get("Service", key.namespace, role_service_name(key.name, role))
         if isinstance(row, rows.ChildStored) and row.owner == uid:
             yield role, row.selected
 
 
-def _apex(store: Store, key: Key, uid: str) -> ApexRow | None:
-    row = store.get("Service", key.namespace, key.name)
+def _apex(reading: Reading, key: Key, uid: str) -> ApexRow | None:
+    row = reading.get("Service", key.namespace, key.name)
     if not isinstance(row, rows.ChildStored) or row.owner != uid:
         return None
     return ApexRow(row.uid, row.selected)

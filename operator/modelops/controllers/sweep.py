@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from typing import NamedTuple, Self
 
 from modelops.clients.errors import ApiError, NotFound
 from modelops.clients.kinds import Resource
@@ -22,6 +23,18 @@ _GATHER_SECONDS = 1.0
 """A relist demands a sweep for each of its objects: one answers them all."""
 _LOOK_SECONDS = 0.05
 _RETRY_SECONDS = 2.0
+
+
+class Listed(NamedTuple):
+    """What is kept of a listed object: metadata with managedFields would be 100 MB at 5,000 objects."""
+
+    namespace: str | None
+    name: str
+    resource_version: int
+
+    @classmethod
+    def of(cls, meta: Manifest) -> Self:
+        return cls(meta.get("namespace"), meta["name"], int(meta["resourceVersion"]))
 
 
 class Sweeper:
@@ -83,10 +96,10 @@ class Sweeper:
         return self._namespaces if self._namespaces and resource.namespaced else (None,)
 
     async def _sweep(self, resource: Resource, namespace: str | None) -> None:
-        found: dict[str, Manifest] = {}
+        found: dict[str, Listed] = {}
         version = 0
         async for page in self._kube.pages(resource, namespace, metadata_only=True):
-            found |= {item["metadata"]["uid"]: item["metadata"] for item in page.items}
+            found |= {item["metadata"]["uid"]: Listed.of(item["metadata"]) for item in page.items}
             version = int(page.resource_version)
         for row in self._store.rows(resource.kind, namespace):
             if row.uid not in found and row.resource_version <= version:
@@ -94,7 +107,7 @@ class Sweeper:
                 self._observer.forget(resource.kind, row)
         await self._fetch(resource, found)
 
-    async def _fetch(self, resource: Resource, found: dict[str, Manifest]) -> None:
+    async def _fetch(self, resource: Resource, found: dict[str, Listed]) -> None:
         """Wait while kopf is still bringing objects, then fetch what it did not bring."""
         missing = self._missing(resource, found)
         moved = self._monotonic()
@@ -104,19 +117,19 @@ class Sweeper:
             if len(left) < len(missing):
                 moved = self._monotonic()
             missing = left
-        for meta in missing.values():
-            await self._bring(resource, meta)
+        for listed in missing.values():
+            await self._bring(resource, listed)
 
-    def _missing(self, resource: Resource, found: dict[str, Manifest]) -> dict[str, Manifest]:
+    def _missing(self, resource: Resource, found: dict[str, Listed]) -> dict[str, Listed]:
         """Return the listed objects that the store does not hold, or holds in an older version."""
-        return {uid: meta for uid, meta in found.items() if self._is_missing(resource, meta)}
+        return {uid: listed for uid, listed in found.items() if self._is_missing(resource, listed)}
 
-    def _is_missing(self, resource: Resource, meta: Manifest) -> bool:
-        row = self._store.get(resource.kind, meta.get("namespace"), meta["name"])
-        return row is None or row.resource_version < int(meta["resourceVersion"])
+    def _is_missing(self, resource: Resource, listed: Listed) -> bool:
+        row = self._store.get(resource.kind, listed.namespace, listed.name)
+        return row is None or row.resource_version < listed.resource_version
 
-    async def _bring(self, resource: Resource, meta: Manifest) -> None:
-        wanted = Ref(resource.api_version, resource.kind, meta.get("namespace"), meta["name"])
+    async def _bring(self, resource: Resource, listed: Listed) -> None:
+        wanted = Ref(resource.api_version, resource.kind, listed.namespace, listed.name)
         try:
             obj = await self._kube.get(wanted)
         except NotFound:

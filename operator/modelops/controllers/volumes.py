@@ -3,12 +3,11 @@
 import asyncio
 import logging
 
-from modelops.api import names
 from modelops.clients.errors import ApiError
 from modelops.controllers import rows
-from modelops.controllers.rows import loaded
+from modelops.controllers.context import BY_DIGEST
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import OwnRow
+from modelops.controllers.store import Row
 from modelops.plan import Ref
 
 log = logging.getLogger(__name__)
@@ -38,28 +37,29 @@ class VolumeSweep:
 
         Volumes are listed for the whole cluster: those of namespaces that are not watched are another's.
         """
-        used, watched = self._used(), self._parts.settings.watch_namespaces
+        watched = self._parts.settings.watch_namespaces
+        found = [row for row in self._parts.store.rows("PersistentVolume") if self._is_unnamed(row)]
+        mounted = self._mounted() if found else set()
         return [
             row
-            for row in self._parts.store.rows("PersistentVolume")
+            for row in found
             if isinstance(row, rows.VolumeStored)
-            and (row.claim_namespace, row.digest) not in used
+            and (row.claim_namespace, row.digest) not in mounted
             and (not watched or row.claim_namespace in watched)
         ]
 
-    def _used(self) -> set[tuple[str, str]]:
-        store = self._parts.store
-        used = set()
-        for row in store.rows("InferenceService"):
-            if not isinstance(row, OwnRow):
-                continue
-            placed = (loaded(row).get("status") or {}).get("placement") or {}
-            for record in placed.get("revisions") or ():
-                used.add((row.namespace, names.digest_label(record["digest"])))
-        for pod in store.rows("Pod"):
-            if isinstance(pod, rows.PodStored) and pod.digest and not pod.is_finished:
-                used.add((pod.namespace, pod.digest))
-        return used
+    def _is_unnamed(self, row: Row) -> bool:
+        """Return whether no service has a revision of the digest."""
+        assert isinstance(row, rows.VolumeStored)
+        place = f"{row.claim_namespace}/{row.digest}"
+        return not self._parts.store.find("InferenceService", BY_DIGEST, place)
+
+    def _mounted(self) -> set[tuple[str, str]]:
+        return {
+            (pod.namespace, pod.digest)
+            for pod in self._parts.store.rows("Pod")
+            if isinstance(pod, rows.PodStored) and pod.digest and not pod.is_finished
+        }
 
     async def _remove(self, row: rows.VolumeStored) -> None:
         claim = self._parts.store.get("PersistentVolumeClaim", row.claim_namespace, row.claim)

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from modelops.clients.errors import (
     Ambiguous,
@@ -22,6 +24,7 @@ from modelops.controllers.clock import Clock
 from modelops.controllers.execute import Executor, KindAbsent, NameTaken
 from modelops.controllers.observations import REFUSED, Observations
 from modelops.controllers.queue import Queue
+from modelops.controllers.reading import Mark, Reading
 from modelops.controllers.seam import Root
 from modelops.controllers.store import Key, Row, Store
 from modelops.plan import Event, Plan, Reason
@@ -33,6 +36,8 @@ _CONFLICT_SECONDS, _CONFLICT_CAP_SECONDS = 0.2, 10.0
 _REFUSED_SECONDS = 1.0
 _BUSY_SECONDS = 2.0
 _SPREAD = 0.1
+_SHARE_SECONDS = 0.005
+"""A worker goes on for so long before others have their turn."""
 _Refusal = Forbidden | Invalid | NameTaken | KindAbsent
 """What asking again does not cure: somebody has to change something first."""
 _REPAIR_EVERY = 20
@@ -51,6 +56,14 @@ class Loop:
     resync: timedelta
 
 
+class _Rest(NamedTuple):
+    """What the last pass of a key read, when it wrote nothing."""
+
+    mark: Mark
+    until: float
+    """When its plan asked for the next look, in monotonic seconds; infinity: it did not."""
+
+
 class Workers:
     """Give passes, several at a time, one per key."""
 
@@ -62,6 +75,8 @@ class Workers:
         self._monotonic = monotonic
         self._told: dict[Key, str] = {}  # the last failure that was logged
         self._repair_at: dict[Key, float] = {}
+        self._rests: dict[Key, _Rest] = {}
+        self._yielded_at = monotonic()
         self.alive = 0
         """How many workers take keys now."""
 
@@ -69,11 +84,12 @@ class Workers:
         """Drop everything remembered of a key that is gone."""
         self._told.pop(key, None)
         self._repair_at.pop(key, None)
+        self._rests.pop(key, None)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sizes of every inner map, to prove that nothing is left behind."""
-        return len(self._told), len(self._repair_at)
+        return len(self._told), len(self._repair_at), len(self._rests)
 
     async def run(self, synced: asyncio.Event) -> None:
         """Take keys until the queue is shut; one worker."""
@@ -85,8 +101,22 @@ class Workers:
                     await self.give_pass(key)
                 finally:
                     self._loop.queue.done(key)
+                await self._let_others()
         finally:
             self.alive -= 1
+
+    async def _let_others(self) -> None:
+        """Let everybody else have the loop now and then: a pass that writes nothing waits for nothing.
+
+        Else a resync of all would hold it for seconds, and the Lease could not be renewed.
+        """
+        if (now := self._monotonic()) - self._yielded_at >= _SHARE_SECONDS:
+            self._yielded_at = now
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if is_requested():
+                    raise
 
     async def _next(self) -> Key | None:
         while True:
@@ -104,6 +134,9 @@ class Workers:
         if row is None:
             self._forget(key)
             return
+        if self._loop.queue.is_timed(key) and self._may_rest(key, row):
+            return
+        self._rests.pop(key, None)
         metrics.PASSES.labels(key.kind).inc()
         try:
             with metrics.PASS_SECONDS.labels(key.kind).time():
@@ -134,14 +167,35 @@ class Workers:
             case _:
                 self._failed(key, error)
 
+    def _may_rest(self, key: Key, row: Row) -> bool:
+        """Return whether a resync need not plan, since it would read what the pass before has read.
+
+        That one wrote nothing, and time changes nothing before its plan said so.  Now and then a resync plans
+        all the same: what somebody changed in a child is put right then.
+        """
+        rest, now = self._rests.get(key), self._monotonic()
+        if rest is None or now >= rest.until or now >= self._repair_at.get(key, now):
+            return False
+        if not rest.mark.holds(key, row.uid, self._loop.store, self._loop.observations):
+            return False
+        metrics.RESTS.labels(key.kind).inc()
+        self._loop.queue.add_after(key, min(self._resync_seconds(key), rest.until - now))
+        return True
+
     async def _pass(self, key: Key, row: Row) -> Plan | None:
         """Gather, decide and act; None when there is nothing to plan."""
-        root = self._roots[key.kind]
-        seen = root.gather(key, self._loop.store)
+        root, loop = self._roots[key.kind], self._loop
+        reading = Reading(key, loop.store, loop.observations)
+        reading.get(*key)
+        seen = root.gather(key, reading)
         if seen is None:
             return None
-        plan = root.plan(seen, self._loop.clock.now())
-        await self._loop.executor.execute(root.resource, row, plan, repairs=self._is_repair(key))
+        plan = root.plan(seen, loop.clock.now())
+        is_repair = self._is_repair(key)
+        has_written = await loop.executor.execute(root.resource, reading, row, plan, repairs=is_repair)
+        if root.rests and reading.can_be_marked and not has_written:
+            after = math.inf if plan.after is None else plan.after.total_seconds()
+            self._rests[key] = _Rest(reading.mark(row.uid), self._monotonic() + after)
         return plan
 
     def _succeeded(self, key: Key, plan: Plan | None) -> None:
@@ -153,10 +207,13 @@ class Workers:
         self._loop.observations.put(key, REFUSED, None)
         if plan is None:
             return
-        pause = self._loop.resync.total_seconds() * _spread(key)
+        pause = self._resync_seconds(key)
         if plan.after is not None:
             pause = min(pause, max(0.0, plan.after.total_seconds()))
         self._loop.queue.add_after(key, pause)
+
+    def _resync_seconds(self, key: Key) -> float:
+        return self._loop.resync.total_seconds() * _spread(key)
 
     def _wait_for_server(self, key: Key, error: Unavailable) -> None:
         """Come back when the server asked, without growing the back-off: the key did nothing wrong."""

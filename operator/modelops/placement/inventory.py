@@ -103,26 +103,14 @@ class PodUse:
 
     node: str
     requests: Mapping[str, int]
-    namespace: str = ""
-    name: str = ""
-    owner_service: str = ""
-    owner_revision: str = ""
 
     @classmethod
-    def read(cls, pod: Manifest, *, service_label: str, revision_label: str) -> "PodUse | None":
+    def read(cls, pod: Manifest) -> "PodUse | None":
         """Return what *pod* takes; None when it has no node yet, or has ended."""
-        meta, spec = pod["metadata"], pod.get("spec") or {}
+        spec = pod.get("spec") or {}
         if not spec.get("nodeName") or (pod.get("status") or {}).get("phase") in FINISHED:
             return None
-        labels = meta.get("labels") or {}
-        return cls(
-            node=spec["nodeName"],
-            requests=pod_requests(spec),
-            namespace=meta.get("namespace") or "",
-            name=meta["name"],
-            owner_service=labels.get(service_label, ""),
-            owner_revision=labels.get(revision_label, ""),
-        )
+        return cls(node=spec["nodeName"], requests=pod_requests(spec))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from modelops.engines import by_name, pick, picked_because
 from modelops.engines.base import Engine, Launch
@@ -46,8 +46,14 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     state = _memory(seen)
     wanted = _wanted(seen)
     fitted = None if isinstance(wanted, Reason) else _fit(seen, state, wanted, records, owner, now)
-    if fitted is not None and fitted.record is not None:
+    stored = {record["hash"]: record for record in placed.get("revisions", ())}
+    if (
+        fitted is not None
+        and fitted.record is not None
+        and fitted.record is not records.get(fitted.record.hash)
+    ):
         records = {**records, fitted.record.hash: fitted.record}
+        stored.pop(fitted.record.hash, None)
 
     seen = judging.of_this_run(seen, state)
     state = eras.noted(state, seen, now)
@@ -67,14 +73,34 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     kept = _kept(records, step.state, fitted)
     return Plan(
         status=status.build(
-            seen, step.state, wanted, fitted, kept, verdict, now, doubt=_doubt(seen, step.state, now)
+            seen,
+            step.state,
+            wanted,
+            fitted,
+            kept,
+            verdict,
+            now,
+            doubt=_doubt(seen, step.state, now),
+            stored=stored,
         ),
         apply=_children(seen, step.state, kept),
         patch=routes.patches(seen, step.state),
         delete=_leftovers(seen, step.state, kept),
         events=step.events,
-        after=step.after,
+        after=_soonest(step.after, _until_approvals_end(seen, now)),
     )
+
+
+def _until_approvals_end(seen: Snapshot, now: datetime) -> timedelta | None:
+    """Return when the next approval ends of a version that is wanted or has a role; None: none does."""
+    wanted = (seen.wanted,) if isinstance(seen.wanted, VersionRow) else ()
+    approvals = (approval for row in (*wanted, *seen.versions.values()) for approval in row.approvals)
+    ends = [a.expires_at - now for a in approvals if a.expires_at is not None and a.expires_at > now]
+    return min(ends, default=None)
+
+
+def _soonest(*waits: timedelta | None) -> timedelta | None:
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 def _memory(seen: Snapshot) -> Rollout:

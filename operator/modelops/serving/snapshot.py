@@ -1,6 +1,6 @@
 """What the decision about one InferenceService looks at: frozen, gathered once per pass."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -183,8 +183,11 @@ class Snapshot:
     """The stored status, as it is on the wire."""
     environment: str
     defaults: Defaults
-    inventory: Inventory
-    """Of no use where ``nodes_unseen`` says why."""
+    stock: Callable[[], Inventory] = field(compare=False)
+    """Returns the nodes with what is free of them, of no use where ``nodes_unseen`` says why.
+
+    Only who looks for a place asks: it is dear, and who asked plans again at each resync.
+    """
     wanted: VersionRow | Reason
     """The version that the spec names, or why it names none."""
     versions: Mapping[str, VersionRow] = field(default_factory=dict)
@@ -214,6 +217,10 @@ class Snapshot:
     """What engines say of their caches that have told it since the operator started."""
     refused: Reason | None = None
     """What the server said no to when the last plan was carried out."""
+
+    @property
+    def inventory(self) -> Inventory:
+        return self.stock()
 
     @property
     def namespace(self) -> str:

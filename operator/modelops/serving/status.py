@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from modelops.analysis.verdict import Verdict
@@ -47,10 +48,12 @@ def build(
     now: datetime,
     *,
     doubt: Reason | None = None,
+    stored: Mapping[str, Manifest] = MappingProxyType({}),
 ) -> Manifest:
     """Return the whole status: server-side apply removes whatever is left out.
 
-    *doubt* is what the gates say against the version that serves.
+    *doubt* is what the gates say against the version that serves; *stored* are records that stay as they
+    are, by hash.
     """
     generation = seen.service.metadata.generation
     memory = rollout.to_status(state)
@@ -65,7 +68,7 @@ def build(
         "rollout": memory,
         "conditions": conditions(claims, seen.status.get("conditions", ()), generation, now),
         **_people(seen, state, wanted, kept),
-        **_placement(seen, fitted, kept),
+        **_placement(seen, fitted, kept, stored),
     }
     failure = _last_failure(seen, kept)
     if failure:
@@ -177,12 +180,13 @@ def _placement(
     seen: Snapshot,
     fitted: Fitted | None,
     kept: Mapping[str, manifests.Revision],
+    stored: Mapping[str, Manifest],
 ) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if fitted is not None and fitted.placement is not None:
         out["plan"] = fitted.placement.to_status()
     if kept:
-        out["revisions"] = [revisions.to_status(record) for record in kept.values()]
+        out["revisions"] = [stored.get(h) or revisions.to_status(record) for h, record in kept.items()]
     measured = learning.measured(seen, kept)
     if measured:
         out["measured"] = [one.to_status() for one in measured]
