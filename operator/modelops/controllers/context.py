@@ -96,17 +96,22 @@ def approval_snapshot(parts: Parts, keys: GateKeys, obj: Manifest) -> ApprovalSn
     """Return what the trust of one approval is decided from."""
     approval = ModelApproval.parse(obj)
     created = obj["metadata"]["creationTimestamp"]
-    found = parts.observations.get(GATE, GATE_TOPIC)
     return ApprovalSnapshot(
         approval=approval,
         status=obj.get("status") or {},
         spec_sha256=hashlib.sha256(canonical(obj["spec"])).hexdigest(),
         created_at=datetime.fromisoformat(created),
         created_text=created,
-        gate=found if isinstance(found, GateState) else GateState(),
+        gate=gate(parts),
         keys=keys.by_id,
         key_id=keys.current,
     )
+
+
+def gate(parts: Parts) -> GateState:
+    """Return what the self-test of the approval gate found last; nothing proven before its first."""
+    found = parts.observations.get(GATE, GATE_TOPIC)
+    return found if isinstance(found, GateState) else GateState()
 
 
 def _approval(parts: Parts, keys: GateKeys, obj: Manifest, span: timedelta | None) -> Approval:

@@ -12,6 +12,7 @@ from modelops.clients.errors import Conflict, NotFound
 from modelops.clients.events import Recorder
 from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
+from modelops.controllers import metrics
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
 from modelops.controllers.store import OwnRow, Row, Store, controller
@@ -74,6 +75,8 @@ class Executor:
         for gone in plan.delete:
             await self._delete(about, gone)
         for event in plan.events:
+            if event.lasted is not None:
+                metrics.ROLLOUT_SECONDS.labels(event.reason).observe(event.lasted.total_seconds())
             await self._recorder.tell(about, event)
 
     async def tell(self, resource: Resource, row: Row, event: Event) -> None:

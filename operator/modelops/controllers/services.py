@@ -87,6 +87,7 @@ class Services:
             apex=_apex(store, key, service.uid),
             features=self._features(service),
             measured=measured if isinstance(measured, Measured) else Measured(),
+            gate=context.gate(self._parts),
             refused=self._parts.observations.refused(key),
         )
 

@@ -11,6 +11,7 @@ from modelops.api.policy import Policy, Preset
 from modelops.api.service import InferenceService
 from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Approval
+from modelops.governance.countersign import GateState
 from modelops.governance.requirements import Requirement
 from modelops.placement.inventory import Inventory
 from modelops.plan import Reason
@@ -151,6 +152,8 @@ class Snapshot:
     features: frozenset[str] | None = None
     """What the GatewayClass lists as supported; None: it lists nothing, or was not read."""
     measured: Measured = Measured()
+    gate: GateState = GateState()
+    """Whether the approval gate was proven to be in force."""
     refused: Reason | None = None
     """What the server said no to when the last plan was carried out."""
 
