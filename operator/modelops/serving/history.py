@@ -56,7 +56,7 @@ def _entry(
         "reason": (told.message if told else after.message)[: audit.LONGEST_REASON],
         "runId": after.run_id,
         "version": _version(before, after),
-        "weight": after.weight if after.candidate else None,
+        "weight": after.weight or None,
         "actor": {"kind": "User", "name": acted.by or "unknown"} if acted else None,
         "action": acted.action if acted else None,
         "approves": acted.approves if acted and acted.action == "Promote" else None,
