@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter clean test-faults test-engines bench-judge bench-judge-fast
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-scale soak
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -76,6 +76,9 @@ test-engines: venv  ## real engines by their rendered arguments; vLLM too once `
 e2e: warm  ## the stories on a real cluster of their own
 	@$(BIN)/python -m pytest e2e -v -s
 
+soak: warm  ## ten minutes of faults on a real cluster, under users and rollouts; ARGS="--seconds 120 --seed 7"
+	@$(BIN)/python -m e2e.soak $(ARGS)
+
 test:  ## all set-up and every test, with the time of each stage
 	@$(PYTHON) .ci/stages.py
 
@@ -91,11 +94,17 @@ bench-fit: venv  ## is the fit true and quick: engines' own numbers beside ours,
 bench-meter: venv  ## what the meter costs: added latency and CPU, beside no meter
 	@$(BIN)/python tests/bench/bench_meter.py
 
+bench-overhead: warm  ## from approval to the first token on a cluster, beside the engine's own start
+	@$(BIN)/python -m e2e.overhead
+
 bench-judge: venv  ## the judge beside Flagger's and Argo Rollouts' rules on simulated rollouts; ARGS="--runs 2000 --cells N1 R7b"
 	@$(BIN)/python -m tests.bench.bench_judge $(ARGS)
 
 bench-judge-fast: venv  ## the same, the cells and the 300 runs that CI asks for
 	@$(BIN)/python -m tests.bench.bench_judge --cells fast $(ARGS)
+
+bench-scale: venv  ## 1,000 services on a real API server with kwok's nodes (root; builds kwok once); ARGS="--services 200"
+	@$(BIN)/python -m tests.bench.bench_scale $(ARGS)
 
 clean:  ## remove .venv and caches of tools in this folder; the shared cache stays
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info operator/*.egg-info

@@ -52,13 +52,26 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """Change single fields of an object that somebody else owns, as a JSON patch (RFC 6902).
+
+    The resourceVersion of ``ref`` is a precondition: the paths are places in lists, which mean something in
+    that version alone.
+    """
+
+    ref: Ref
+    operations: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that should be true of one object, carried out in this order.
 
     1. ``status``: the whole status, under the resourceVersion the plan was made from; None leaves it.
     2. ``apply``: children, by server-side apply; equal ones are not written.
-    3. ``delete``: children that must go.
-    4. ``events``: told once each.
+    3. ``patch``: single fields of other people's objects.
+    4. ``delete``: children that must go.
+    5. ``events``: told once each.
 
     ``after`` is when to look again at the latest; None means at the next resync.
     """
@@ -68,6 +81,7 @@ class Plan:
     delete: tuple[Ref, ...] = ()
     events: tuple[Event, ...] = ()
     after: timedelta | None = field(default=None)
+    patch: tuple[Patch, ...] = ()
 
 
 def ref(manifest: Manifest) -> Ref:

@@ -10,9 +10,9 @@ from itertools import product
 
 import pytest
 
+from modelops.analysis.accounts import Account
 from modelops.analysis.evidence import Counts, floor_terms, hedged, log_e, mixture, slo_terms
 from modelops.analysis.frozen import Share
-from modelops.analysis.ledger import Account
 
 TOLERATED, UNACCEPTABLE = 1.25, 1.6
 SLACK = 1 + 1e-9

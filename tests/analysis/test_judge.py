@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelops.analysis.accounts import Tally
 from modelops.analysis.frozen import Frozen, History, Latency, Share, freeze
 from modelops.analysis.judge import judge
-from modelops.analysis.ledger import Era, Tally
+from modelops.analysis.ledger import Era
 from modelops.analysis.replay import load
 from modelops.analysis.samples import RoleWindow, Window
 from modelops.analysis.settings import ErrorMargin, Metric, Settings

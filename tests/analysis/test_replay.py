@@ -55,6 +55,23 @@ def test_a_doubled_ttft_is_rolled_back_with_each_window_bounded():
     assert (f"{last['regression']:.1e}", f"{last['robust']:.1f}") == ("6.3e+07", "1229.6")
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param({"analysis": {"baseline": "None"}}, id="no baseline"),
+        pytest.param({"canary": {"match": [{"header": {"name": "x", "value": "y"}}]}}, id="matched requests"),
+    ],
+)
+def test_a_recording_is_judged_by_limits_where_the_policy_has_no_baseline(policy):
+    harm, steady = (
+        copy.deepcopy(CASES[f"example-{name}"]["input"]) for name in ("harm-errors", "no-harm-steady")
+    )
+    found = replay({**harm, "policy": policy})
+    assert found["verdict"] == "Rollback"
+    assert "limit 1%" in found["message"]
+    assert replay({**steady, "policy": policy})["verdict"] == "Promote"
+
+
 def test_the_same_recording_gives_the_same_bytes():
     texts = {json.dumps(replay(copy.deepcopy(CASES["example-harm-errors"]["input"]))) for _ in range(3)}
     assert len(texts) == 1

@@ -31,8 +31,6 @@ ModelVersion.spec.source.oci
 ModelVersion.spec.source.pvc
 ModelVersion.spec.source.s3
 ModelApproval.spec.attestation
-InferenceService.spec.accelerator.partition
-InferenceService.spec.accelerator.sharing
 InferenceService.spec.engine.adapters
 InferenceService.spec.placement.topology
 InferenceService.spec.scaling.metric
@@ -50,8 +48,6 @@ RolloutPolicy.spec.analysis.metrics[].provider
 RolloutPolicy.spec.analysis.metrics[].ratio
 RolloutPolicy.spec.analysis.metrics[].score
 RolloutPolicy.spec.analysis.metrics[].threshold
-RolloutPolicy.spec.analysis.minRequests
-RolloutPolicy.spec.analysis.onInconclusive
 RolloutPolicy.spec.analysis.retain
 RolloutPolicy.spec.hooks
 RolloutPolicy.spec.loadTest

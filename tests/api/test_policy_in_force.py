@@ -67,6 +67,7 @@ def test_an_empty_spec_is_a_complete_policy() -> None:
         metrics_unavailable_after=minutes(60),
         on_regression=OnRegression.ROLLBACK,
         on_inconclusive=OnInconclusive.PAUSE,
+        min_requests=500,
         progress_deadline=minutes(30),
         min_ready=timedelta(seconds=10),
         restart_limit=3,

@@ -265,6 +265,20 @@ async def a_test_in_a_json_patch_holds_back_all_of_it(at: Place) -> None:
     assert (await at.kube.get(at.ref()))["data"] == {"a": "2"}
 
 
+async def a_json_patch_to_another_version_is_a_conflict(at: Place) -> None:
+    """So single fields of other people's objects are changed in the version that was seen, or not at all."""
+    made = await at.kube.apply(at.config_map(data={"a": "1", "b": "1"}), field_manager="somebody")
+    seen = replace(at.ref(), resource_version=version(made))
+    await at.kube.change(seen, [{"op": "replace", "path": "/data/a", "value": "2"}])
+    with pytest.raises(Conflict):
+        await at.kube.change(seen, [{"op": "replace", "path": "/data/a", "value": "3"}])
+    found = await at.kube.get(at.ref())
+    assert found["data"] == {"a": "2", "b": "1"}
+    gone = replace(seen, name="absent")
+    with pytest.raises(NotFound):
+        await at.kube.change(gone, [{"op": "replace", "path": "/data/a", "value": "3"}])
+
+
 async def a_dry_run_stores_nothing(at: Place) -> None:
     await at.kube.create(at.config_map(), dry_run=True)
     with pytest.raises(NotFound):
@@ -398,6 +412,7 @@ BEHAVIOURS = (
     an_equal_patch_changes_nothing,
     a_replace_compares_the_version,
     a_test_in_a_json_patch_holds_back_all_of_it,
+    a_json_patch_to_another_version_is_a_conflict,
     a_dry_run_stores_nothing,
     a_delete_holds_to_its_preconditions,
     a_finalizer_keeps_an_object_until_it_is_taken_off,

@@ -74,8 +74,8 @@ def patch(write: Write, body: Any, *, is_merge: bool) -> Obj:
     before = write.found()
     old = before.fresh()
     new = patches.merge(old, body) if is_merge else patches.json_patch(old, body)
-    if is_merge and isinstance(body, Mapping):
-        _check(write, before, body)
+    if not is_merge or isinstance(body, Mapping):
+        _check(write, before, body if is_merge else new)
     return _update(write, before, new)
 
 

@@ -12,6 +12,7 @@ import pytest
 import e2e.cluster
 from e2e.cluster import cache
 from e2e.cluster.existing import impersonating
+from e2e.cluster.native import Native
 from tests.integration.gate_world import helm, world
 
 __all__ = ["helm", "world"]
@@ -35,6 +36,8 @@ class Api:
     """The administrator's."""
     user: _AsUser
     """Returns a kubeconfig that acts as a user in groups."""
+    audit: Path | None = None
+    """What the accounts of modelops-system asked for, one JSON event a line; None: the server is not ours."""
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +53,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with cache.lock("integration-tests"):  # another session would take it down under this one
         try:
             cluster.up(layers={"control-plane"})
-            yield Api(cluster.kubeconfig, cluster.user_kubeconfig)
+            audit = cluster.audit if isinstance(cluster, Native) else None
+            yield Api(cluster.kubeconfig, cluster.user_kubeconfig, audit)
         finally:
             cluster.down()
 

@@ -104,8 +104,44 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         "2",
         "accelerator.count is Auto or a whole number from 1 to 64",
     ),
-    ("InferenceService", "accelerator.sharing", {}, "choosing how a GPU is shared is not supported yet"),
-    ("InferenceService", "accelerator.partition", "1g.10gb", "choosing a MIG profile is not supported yet"),
+    ("InferenceService", "accelerator.sharing", "Often", "Unsupported value"),
+    ("InferenceService", "accelerator.partition", "half", "should match"),
+    (
+        "InferenceService",
+        "accelerator",
+        {"partition": "1g.10gb", "resourceName": "nvidia.com/gpu"},
+        "accelerator.partition finds the resource of its slices itself",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"partition": "1g.10gb", "count": 2},
+        "slices and shares of GPUs work alone",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"partition": "1g.10gb", "nodes": 2},
+        "slices and shares of GPUs work alone; leave accelerator.nodes out",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"nodes": 2, "cpuFallback": True},
+        "a group of nodes has no place on CPUs",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"sharing": "MPS", "count": 2},
+        "slices and shares of GPUs work alone",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"sharing": "Exclusive", "resourceName": "amd.com/gpu"},
+        "accelerator.sharing is known of NVIDIA's GPUs alone",
+    ),
     (
         "InferenceService",
         "placement.tolerations",
@@ -221,11 +257,10 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     ),
     ("RolloutPolicy", "analysis.window", "29s", "a window lasts from 30s to 1h"),
     ("RolloutPolicy", "analysis.window", "61m", "a window lasts from 30s to 1h"),
-    ("RolloutPolicy", "analysis.baseline", "FreshBaseline", "only the comparison with the stable version"),
-    ("RolloutPolicy", "analysis.onInconclusive", "Promote", "deciding without proof is not supported yet"),
-    ("RolloutPolicy", "analysis.minRequests", 500, "deciding without proof is not supported yet; leave minR"),
+    ("RolloutPolicy", "analysis.baseline", "FreshBaseline", "a second stable version to compare with"),
+    ("RolloutPolicy", "analysis.onInconclusive", "Guess", "Unsupported value"),
+    ("RolloutPolicy", "analysis.minRequests", 0, "should be greater than or equal to 1"),
     ("RolloutPolicy", "analysis.retain", 20, "keeping windows in status is not supported yet"),
-    ("RolloutPolicy", "analysis.baseline", "None", "only the comparison with the stable version"),
     (
         "RolloutPolicy",
         "analysis",
@@ -362,7 +397,8 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "noData": {"after": "10m", "action": "Continue"},
                 "metricsUnavailable": {"action": "Freeze", "after": "1h", "then": "Pause"},
                 "onRegression": "Hold",
-                "onInconclusive": "Pause",
+                "onInconclusive": "Promote",
+                "minRequests": 500,
             },
             "approval": {"beforeStart": False, "beforePromotion": False},
             "progressDeadline": "30m",
@@ -478,6 +514,24 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "resources": {"requests": {"cpu": 2, "memory": "4Gi"}, "limits": {"memory": "8Gi"}},
             },
         },
+    ),
+    (
+        "a replica on two nodes",
+        "InferenceService",
+        {"model": {"version": "fraud-7"}, "accelerator": {"nodes": 2, "count": 8, "sharing": "Exclusive"}},
+    ),
+    (
+        "a slice of a GPU",
+        "InferenceService",
+        {
+            "model": {"version": "fraud-7"},
+            "accelerator": {"partition": "1g.10gb+me", "sharing": "Exclusive", "count": "Auto"},
+        },
+    ),
+    (
+        "GPUs that nobody shares",
+        "InferenceService",
+        {"model": {"version": "fraud-7"}, "accelerator": {"sharing": "Exclusive", "count": 2}},
     ),
     (
         "a container of one's own",
@@ -712,6 +766,18 @@ def test_a_name_must_leave_room_for_its_children(
     assert message in refusal_of(established.create, kind, name, BASE[kind], dry_run="All")
 
 
+LONG_FOR_A_GROUP = "a service on several nodes has a name of at most 40 letters"
+
+
+def test_the_name_of_a_group_leaves_room_for_its_pods(established: Server) -> None:
+    group = {**BASE["InferenceService"], "accelerator": {"nodes": 2}}
+    assert LONG_FOR_A_GROUP in refusal_of(
+        established.create, "InferenceService", "a" * 41, group, dry_run="All"
+    )
+    established.create("InferenceService", "a" * 40, group, dry_run="All")
+    established.create("InferenceService", "a" * 41, {**group, "accelerator": {"nodes": 1}}, dry_run="All")
+
+
 def test_a_revocation_does_not_end(established: Server) -> None:
     message = refusal_of(established.create, "ModelApproval", "refused", EXPIRING_REVOCATION, dry_run="All")
     assert "only an approval can end by itself" in message
@@ -734,7 +800,10 @@ def _unstamped(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_rule_has_an_object_that_it_refuses() -> None:
-    said = [row[-1] for row in (*REFUSALS, *CHANGES, *NAMES)] + ["only an approval can end by itself"]
+    said = [row[-1] for row in (*REFUSALS, *CHANGES, *NAMES)] + [
+        "only an approval can end by itself",
+        LONG_FOR_A_GROUP,
+    ]
     rules = [message for crd in definitions() for message in _messages(crd["spec"]["versions"][0]["schema"])]
     assert [message for message in rules if not any(part in message for part in said)] == []
 

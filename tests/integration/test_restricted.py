@@ -21,14 +21,17 @@ CASES = {
     "MLServer": "a-pickle-that-its-model-allows-runs-in-mlserver-unchanged",
     "Triton": "a-pod-of-triton-mounts-the-version-under-the-models-name",
     "Custom": "a-pod-of-the-users-own-image-stands-behind-the-meter",
+    "vLLM on a slice": "a-pod-asks-for-the-tightest-mig-slice-by-its-resource",
+    "vLLM on a share": "a-share-of-a-gpu-leaves-the-other-shares-their-memory",
 }
+"""Shape, its name beginning with the engine, to the golden case that has it."""
 
 
 def rendered(engine: str) -> dict[str, dict[str, Any]]:
     """Return the objects of the engine's golden plan by kind."""
     plan = yaml.safe_load((GOLDEN / CASES[engine] / "plan.yaml").read_text())
     found = {obj["kind"]: obj for obj in plan["apply"]}
-    assert found["Deployment"]["metadata"]["labels"]["modelops.dev/engine"] == engine
+    assert found["Deployment"]["metadata"]["labels"]["modelops.dev/engine"] == engine.partition(" ")[0]
     for obj in found.values():
         obj["metadata"] |= {"namespace": NAMESPACE}
         obj["metadata"].pop("ownerReferences", None)
@@ -58,6 +61,131 @@ def core(api: Any) -> Iterator[client.CoreV1Api]:
 
 def accounts(core: client.CoreV1Api) -> list[Any]:
     return list(core.list_namespaced_service_account(NAMESPACE).items)
+
+
+GROUPS = {
+    "vLLM": "a-model-larger-than-a-node-is-served-by-a-group-of-nodes",
+    "SGLang": "a-group-of-sglang-shares-the-layers-among-its-nodes",
+}
+TEMPLATE = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+WHOLE = {"type": "integer", "minimum": 1}
+GROUP_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {
+        "name": "leaderworkersets.leaderworkerset.x-k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
+    },
+    "spec": {
+        "group": "leaderworkerset.x-k8s.io",
+        "names": {"kind": "LeaderWorkerSet", "plural": "leaderworkersets", "singular": "leaderworkerset"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "required": ["spec"],
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "required": ["leaderWorkerTemplate"],
+                                "properties": {
+                                    "replicas": WHOLE,
+                                    "startupPolicy": {
+                                        "enum": ["LeaderCreated", "LeaderReady"],
+                                        "type": "string",
+                                    },
+                                    "networkConfig": {
+                                        "type": "object",
+                                        "required": ["subdomainPolicy"],
+                                        "properties": {
+                                            "subdomainPolicy": {
+                                                "enum": ["Shared", "UniquePerReplica"],
+                                                "type": "string",
+                                            }
+                                        },
+                                    },
+                                    "rolloutStrategy": {
+                                        "type": "object",
+                                        "required": ["type"],
+                                        "properties": {
+                                            "type": {"enum": ["RollingUpdate"], "type": "string"},
+                                            "rollingUpdateConfiguration": {
+                                                "type": "object",
+                                                "properties": {
+                                                    "maxUnavailable": {"x-kubernetes-int-or-string": True},
+                                                    "maxSurge": {"x-kubernetes-int-or-string": True},
+                                                },
+                                            },
+                                        },
+                                    },
+                                    "leaderWorkerTemplate": {
+                                        "type": "object",
+                                        "required": ["workerTemplate"],
+                                        "properties": {
+                                            "size": WHOLE,
+                                            "restartPolicy": {
+                                                "enum": ["RecreateGroupOnPodRestart", "None"],
+                                                "type": "string",
+                                            },
+                                            "leaderTemplate": TEMPLATE,
+                                            "workerTemplate": TEMPLATE,
+                                        },
+                                    },
+                                },
+                            }
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+"""The fields of kubernetes-sigs/lws 0.6 that are rendered; its own CRD was not at hand."""
+
+
+@pytest.mark.parametrize("engine", GROUPS)
+@pytest.mark.parametrize("part", ["leaderTemplate", "workerTemplate"])
+def test_the_pods_of_a_group_are_admitted(core, engine, part):
+    plan = yaml.safe_load((GOLDEN / GROUPS[engine] / "plan.yaml").read_text())
+    (group,) = (obj for obj in plan["apply"] if obj["kind"] == "LeaderWorkerSet")
+    template = group["spec"]["leaderWorkerTemplate"][part]
+    pod = {"apiVersion": "v1", "kind": "Pod", **copy.deepcopy(template)}
+    pod["metadata"] |= {"name": "engine", "namespace": NAMESPACE}
+    admitted = core.create_namespaced_pod(NAMESPACE, pod, **STRICT)
+    assert admitted.spec.automount_service_account_token is False
+
+
+def test_a_group_is_taken_by_the_server(core):
+    crds, objects = client.ApiextensionsV1Api(core.api_client), client.CustomObjectsApi(core.api_client)
+    crds.create_custom_resource_definition(GROUP_CRD)
+    where = ("leaderworkerset.x-k8s.io", "v1", NAMESPACE, "leaderworkersets")
+    try:
+        for case in GROUPS.values():
+            plan = yaml.safe_load((GOLDEN / case / "plan.yaml").read_text())
+            (group,) = (obj for obj in plan["apply"] if obj["kind"] == "LeaderWorkerSet")
+            group["metadata"] |= {"namespace": NAMESPACE}
+            group["metadata"].pop("ownerReferences")
+            taken = created(objects, where, group)
+            assert taken["spec"] == group["spec"], "a field was dropped or changed"
+    finally:
+        crds.delete_custom_resource_definition(GROUP_CRD["metadata"]["name"])
+
+
+def created(objects: client.CustomObjectsApi, where: tuple[str, ...], body: dict[str, Any]) -> Any:
+    """Return what the server makes of *body*, as soon as it serves the kind."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return objects.create_namespaced_custom_object(*where, body, **STRICT)
+        except client.ApiException as error:
+            if error.status != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 @pytest.mark.parametrize("engine", CASES)

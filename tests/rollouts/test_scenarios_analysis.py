@@ -86,8 +86,60 @@ def _() -> None:
     world.run(30)
 
     assert world.state.paused_for == {Pause.INCONCLUSIVE}
+    assert "onInconclusive: Rollback needs 500 judged canary requests, found 10" in world.state.message
     world.requests = 500
-    assert world.until(Phase.ROLLED_BACK).state.reason == "Inconclusive"
+    world.until(Phase.ROLLED_BACK)
+    assert world.state.reason == "Inconclusive"
+    assert (
+        "500 canary requests were judged, of which onInconclusive: Rollback needs 500" in world.state.message
+    )
+
+
+@scenario("S40 onInconclusive: Promote leaves what is not acceptable to a person, with its numbers")
+def _() -> None:
+    world = at(50).change(undecided=Undecided.PROMOTE, min_requests=500)
+
+    world.verdict, world.reason, world.beyond = "Inconclusive", "MaxDuration", "errors 4% vs 1% (n=900, 900)"
+    world.run(60)
+
+    assert world.state.paused_for == {Pause.INCONCLUSIVE}
+    assert "within what is unacceptable, found errors 4% vs 1% (n=900, 900)" in world.state.message
+    world.beyond = None
+    assert world.until(Phase.BAKING).state.stable == V2
+
+
+@scenario("S40 onInconclusive: Promote leaves evidence of a regression to a person")
+def _() -> None:
+    world = at(50).change(undecided=Undecided.PROMOTE)
+
+    world.verdict, world.reason, world.robust = "Inconclusive", "MaxDuration", 4.0
+
+    assert world.run(60).state.paused_for == {Pause.INCONCLUSIVE}
+    assert "a regression below 4:1, found 4:1" in world.state.message
+
+
+@scenario("S40 onInconclusive: Rollback never goes back to a version that fails itself")
+def _() -> None:
+    world = at(50).change(undecided=Undecided.ROLL_BACK)
+
+    world.verdict, world.reason, world.is_stable_healthy = "Inconclusive", "MaxDuration", False
+
+    assert world.run(60).state.paused_for == {Pause.INCONCLUSIVE}
+    assert "a healthy stable version, found it failing" in world.state.message
+
+
+@scenario("S40 onInconclusive decides nothing while metrics are away or a person has paused the run")
+def _() -> None:
+    for undecided in (Undecided.PROMOTE, Undecided.ROLL_BACK):
+        world = at(50).change(undecided=undecided)
+        world.act("Pause")
+        world.run(2).verdict, world.reason = "Inconclusive", "MaxDuration"
+        assert world.run(60).state.phase is Phase.PAUSED
+
+        world = at(50).change(undecided=undecided)
+        world.away_since = world.now
+        world.verdict, world.reason = "Inconclusive", "MaxDuration"
+        assert world.run(60).state.paused_for == {Pause.INCONCLUSIVE}
 
 
 @scenario("S41 onRegression: Hold keeps the weight and says so once")

@@ -62,6 +62,8 @@ class World:
     reason: str = "Undecided"
     robust: float = 1.0
     requests: int = 1000
+    beyond: str | None = None
+    is_stable_healthy: bool = True
     said: Verdict | None = None
     """What the real judge said; None: *verdict*, *reason* and *robust* stand for it."""
     has_metrics: bool = True
@@ -177,7 +179,8 @@ class World:
             end,
             has_canary_traffic=True,
             requests=self.requests,
-            is_within=True,
+            beyond=self.beyond,
+            is_stable_healthy=self.is_stable_healthy,
         )
 
     # --- what happens ---------------------------------------------------------------------------------

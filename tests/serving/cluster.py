@@ -232,6 +232,7 @@ class Cluster:
             for name, values in watched.indexes:
                 self.store.add_index(watched.resource.kind, name, values)
         self.observer = Observer(self.kinds.watched, self.store, cast(Any, self.keys), self.observations)
+        self.observer.change_hooks += [one.changed for one in self.kinds.figures]
         self.executor = Executor(kube, self.store, self.observer, cast(Any, self.told), self.kinds.watched)
         self.roots = {root.resource.kind: root for root in self.kinds.roots}
         if gate_is_green:
@@ -450,12 +451,19 @@ class Cluster:
             meta = service["metadata"]
             state = read_rollout(service.get("status") or {})
             measured = None
-            if state.candidate is not None and state.stable is not None and state.ready_at is not None:
+            is_baking = state.phase is Phase.BAKING
+            has_roles = is_baking or (state.candidate is not None and state.stable is not None)
+            if has_roles and state.ready_at is not None:
                 seconds = (service["status"].get("rollout") or {}).get("windowSeconds", 60)
                 end = self.traffic.away_since or self.now
                 closed = int((end - state.ready_at).total_seconds()) // seconds
                 measured = counted(
-                    state.run_id, int(state.ready_at.timestamp()), seconds, closed, self.traffic
+                    state.run_id,
+                    int(state.ready_at.timestamp()),
+                    seconds,
+                    closed,
+                    self.traffic,
+                    idle_from=state.phase_at.timestamp() if is_baking and state.phase_at else None,
                 )
             key = Key("InferenceService", meta["namespace"], meta["name"])
             self.observations.put(key, MEASURED, measured)
@@ -599,17 +607,26 @@ def parents(
     return {"parents": [{"parentRef": parent, "controllerName": controller, "conditions": found}]}
 
 
-def counted(run_id: str, origin: int, seconds: int, closed: int, traffic: Traffic) -> Measured:
-    """Return what Prometheus counted: equal windows since *origin*, and an hour of stable before it."""
-    windows = tuple(
-        Window(
-            float(origin + i * seconds),
-            float(origin + (i + 1) * seconds),
-            role_window(traffic.stable),
-            role_window(traffic.canary),
-        )
-        for i in range(closed)
-    )
+def counted(
+    run_id: str,
+    origin: int,
+    seconds: int,
+    closed: int,
+    traffic: Traffic,
+    *,
+    idle_from: float | None = None,
+) -> Measured:
+    """Return what Prometheus counted: equal windows since *origin*, and an hour of stable before it.
+
+    From *idle_from* on the version that served before gets no request.
+    """
+
+    def window(start: float) -> Window:
+        is_idle = idle_from is not None and start >= idle_from
+        stable = {"requests": 0, "errors": 0} if is_idle else traffic.stable
+        return Window(start, start + seconds, role_window(stable), role_window(traffic.canary))
+
+    windows = tuple(window(float(origin + i * seconds)) for i in range(closed))
     before = [{"pod": role_window(traffic.stable)} for _ in range(20)]
     history = History.of(before, dict.fromkeys(WINDOWED, BOUNDS))
     return Measured(run_id, windows, history, traffic.away_since)

@@ -3,7 +3,15 @@
 from dataclasses import fields, replace
 from datetime import timedelta
 
-from modelops.analysis.settings import Confidence, ErrorMargin, LatencyMargin, Metric, Mode, Settings
+from modelops.analysis.settings import (
+    Baseline,
+    Confidence,
+    ErrorMargin,
+    LatencyMargin,
+    Metric,
+    Mode,
+    Settings,
+)
 from modelops.rollouts.state import Era, Rollout, Span
 from modelops.serving import eras
 from tests.rollouts.world import NOW
@@ -19,6 +27,7 @@ OTHER = Settings(
     max_duration=timedelta(minutes=20),
     min_dwell=timedelta(seconds=7),
     steps=(1, 2),
+    baseline=Baseline.NONE,
 )
 
 

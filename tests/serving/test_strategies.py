@@ -319,3 +319,50 @@ def test_9_2_the_share_that_is_counted_is_told_and_a_wrong_one_is_named(canary, 
     shares = told.cluster.get(*SERVICE)["status"]["rollout"]["traffic"]
     assert shares["measured"] == round(100 * canary / (canary + 3000), 1)
     assert condition(told.cluster, "RolloutHealthy") == told_as
+
+
+# --- by fixed limits ---------------------------------------------------------------------------------
+
+
+def test_s58_harm_in_the_preview_is_never_switched_to():
+    told = story(BLUE_GREEN).want("chat-2").until(Phase.AWAITING_APPROVAL)
+    told.cluster.traffic = Traffic(canary=WORSE)
+    told.run(70)
+    assert told.state.phase is Phase.ROLLED_BACK
+    assert "limit 1%" in told.state.rejected[-1].reason
+    assert told.state.stable.version == "chat-1"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({**BLUE_GREEN, "blueGreen": {"bake": "3m"}}, id="blue-green"),
+        pytest.param({"canary": CANARY, "scaleDownDelay": "3m"}, id="canary"),
+    ],
+)
+def test_s59_a_regression_in_the_bake_switches_back_while_the_old_pods_are_warm(spec):
+    told = story(spec).want("chat-2").until(Phase.BAKING)
+    told.cluster.traffic = Traffic(canary=WORSE)
+    told.run(100)
+    assert told.state.stable.version == "chat-1"
+    assert told.until(Phase.ROLLED_BACK).state.rejected[-1].version == "chat-2"
+    assert "limit" in told.state.rejected[-1].reason
+    assert "switched back to chat-1" in told.state.message
+
+
+def test_s59_a_good_version_is_held_to_limits_in_the_bake_and_stays():
+    told = story({"canary": CANARY, "scaleDownDelay": "90s"}).want("chat-2").until(Phase.BAKING)
+    before = told.cluster.get(*SERVICE)["status"]["rollout"]["analysis"]
+    assert "stable" in before["metrics"][0]
+    told.run(70)
+    baking = told.cluster.get(*SERVICE)["status"]["rollout"]["analysis"]
+    assert baking["metrics"][0]["limit"] == "1%"
+    assert told.until(Phase.STABLE).state.stable.version == "chat-2"
+
+
+def test_s62_matched_requests_are_promoted_by_limits_alone():
+    match = [{"header": {"name": "x-beta", "value": "yes"}}]
+    told = story({"canary": {"match": match, "minDwell": "30s"}}).want("chat-2").until(Phase.BAKING)
+    (promoted,) = [e.message for e in told.cluster.told.events if e.reason == "Promoted"]
+    assert "limit" in promoted
+    assert " vs " not in promoted

@@ -11,6 +11,8 @@ TAIL, ALMOST_ALL = 0.03, 0.97
 LONE_SLOPE = 1 / 0.6
 DEFAULT_SPREAD = 0.05
 DEFAULT_DISPERSION = 1.2
+GAP_TO_UNACCEPTABLE = 0.10
+"""How much slower than tolerated the unacceptable at least is."""
 SPREAD_PODS, SPREAD_OBSERVATIONS = 3, 50
 NORMAL = NormalDist()
 

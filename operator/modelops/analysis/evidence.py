@@ -91,6 +91,43 @@ def slo_terms(counts: Counts, slo: float) -> tuple[float, ...]:
     )
 
 
+def above_terms(bad: int, trials: int, limit: float, factors: Sequence[float]) -> tuple[float, ...]:
+    """Return ln S for each alternative of "the share is above *limit*", *limit* times one of *factors*.
+
+    One-sample form against a fixed share: with q > *limit* the mean of S rises with the true share and is
+    1 at *limit*, so it is at most 1 for every share up to it.  An alternative that would have to be clipped
+    down to *limit* proves nothing: ln S = 0.
+    """
+    terms = []
+    for factor in factors:
+        q = min(limit * factor, 0.98)
+        terms.append(log_likelihood(bad, trials, q, max(limit, TINY)) if q > limit else 0.0)
+    return tuple(terms)
+
+
+def below_terms(bad: int, trials: int, limit: float, guesses: Sequence[float]) -> tuple[float, ...]:
+    """Return ln S for each alternative in *guesses* of "the share is below *limit*".
+
+    As ``above_terms``: with q < *limit* the mean of S falls as the true share rises, and is 1 at *limit*.
+    """
+    p = min(limit, 1 - TINY)
+    return tuple(log_likelihood(bad, trials, max(q, TINY), p) if TINY < q < p else 0.0 for q in guesses)
+
+
+def interval(bad: float, trials: float, z: float) -> tuple[float, float]:
+    """Return the shares (low, high) that *bad* of *trials* go with, *z* standard errors to each side.
+
+    Wilson's score interval; (0, 1) without trials.
+    Source: Wilson, J. Am. Stat. Assoc. 22 (1927); 90 of 100 with z 1.96 give 0.8256 and 0.9448.
+    """
+    if trials <= 0:
+        return 0.0, 1.0
+    share, part = bad / trials, z * z / trials
+    centre = share + part / 2
+    half = z * math.sqrt(share * (1 - share) / trials + part / (4 * trials))
+    return max(0.0, (centre - half) / (1 + part)), min(1.0, (centre + half) / (1 + part))
+
+
 def hedged(term: float, part: float) -> float:
     """Return ln((1 - part) S + part) of *term* = ln S: an e-variable when S is one, and never below ln part.
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelops.analysis.boundaries import QUANTILES
-from modelops.analysis.frozen import Boundary, Frozen
-from modelops.analysis.ledger import COMPARABLE_LOAD, Account, Era, Last, Ledger, Span
-from modelops.analysis.samples import Bounds, Window
-from modelops.analysis.settings import ERRORS, Metric, Mode, Settings
+from modelops.analysis.frozen import Frozen
+from modelops.analysis.ledger import COMPARABLE_LOAD, Era, Last, Ledger, Span
+from modelops.analysis.rows import rows_of
+from modelops.analysis.samples import Window
+from modelops.analysis.settings import ERRORS, Mode, Settings
 from modelops.analysis.verdict import (
     CERTAIN,
     HOLD_AT,
@@ -39,17 +39,19 @@ def judge(
     paused: Sequence[Span] = (),
     earlier: Sequence[Era] = (),
     carry: Mapping[str, Any] | None = None,
+    switched_at: float | None = None,
 ) -> Verdict:
     """Return the verdict after *windows*, which are closed, ascending, and start with the run's first.
 
     *started_at* is when the candidate became ready: the warm-up counts from there.  *dwell_served*
     is whether the last step has had its dwell.  In *paused* intervals evidence counts and the clock
     stands.  *earlier* has settings no longer in force, oldest first.  *carry*, of a verdict of this
-    run, is used when some of the windows it knew are gone.
+    run, is used when some of the windows it knew are gone.  *switched_at* is when the candidate got all
+    requests: windows from then on are judged by fixed limits.
 
     Law: the same arguments give the same verdict, bit for bit.
     """
-    ledger = Ledger(settings, frozen, started_at)
+    ledger = Ledger(settings, frozen, started_at, switched_at=switched_at)
     if carry and carry.get("until") is not None and _known(windows, carry["until"], ledger) < carry["used"]:
         ledger.resume(carry)
         windows = [window for window in windows if window.end > carry["until"]]
@@ -78,6 +80,9 @@ def decide(ledger: Ledger, *, at_last_step: bool, dwell_served: bool) -> Verdict
         counted_seconds=ledger.counted_seconds,
         has_canary_request=ledger.last is Last.USED and ledger.has_canary_request,
         is_used=ledger.last is Last.USED,
+        requests=facts.requests,
+        beyond=facts.beyond,
+        is_stable_healthy=not ledger.is_stable_unhealthy,
         carry=ledger.to_carry(),
     )
 
@@ -95,8 +100,10 @@ class _Facts:
     evidence: float
     robust: float
     certificate: float
-    is_within: bool
-    """Whether every point estimate is within what is acceptable."""
+    requests: int
+    """Requests of the candidate that every enforced metric has judged."""
+    beyond: str | None
+    """The first estimate that is not acceptable, or the metric that has none; None: all are within."""
 
 
 def _known(windows: Sequence[Window], until: float, ledger: Ledger) -> int:
@@ -108,18 +115,21 @@ def _known(windows: Sequence[Window], until: float, ledger: Ledger) -> int:
 def _weigh(ledger: Ledger) -> _Facts:
     settings = ledger.settings
     rows: list[MetricVerdict] = []
-    guards: list[bool] = []
+    beyond: list[str] = []
+    judged: list[int] = []
     unresolved: list[str] = []
     is_complete = any(settings.weight(metric.name) for metric in settings.measured)
     for metric in settings.measured:
         weight = settings.weight(metric.name)
-        own = _rows(metric, weight, ledger)
-        rows += [row for row, _ in own]
+        own = rows_of(metric, weight, ledger)
+        rows += [one.row for one in own]
         if metric.mode is not Mode.ENFORCE:
             continue
-        guards += [is_within for _, is_within in own]
-        if metric.name in ledger.unsupported or all(row.certificate is None for row, _ in own):
+        judged.append(max((one.row.n_canary for one in own), default=0))
+        beyond += [one.row.describe() for one in own if not one.is_within]
+        if metric.name in ledger.unsupported or all(one.row.certificate is None for one in own):
             is_complete = False
+            beyond.append(f"{metric.name} without numbers")
             unresolved += _unresolved(metric.name, ledger)
     enforced = tuple(row for row in rows if row.weight)
     silent = 1 - math.fsum(row.weight for row in enforced)
@@ -134,101 +144,9 @@ def _weigh(ledger: Ledger) -> _Facts:
             (row.certificate for row in enforced if row.certificate is not None),
             default=1.0,
         ),
-        is_within=all(guards),
+        requests=min(judged, default=0),
+        beyond=beyond[0] if beyond else None,
     )
-
-
-def _rows(metric: Metric, weight: float, ledger: Ledger) -> list[tuple[MetricVerdict, bool]]:
-    """Return a row for each share of *metric*, and whether its point estimate is acceptable."""
-    if metric.name == ERRORS:
-        return [_errors(ledger, weight)]
-    shape = ledger.latency.get(metric.name)
-    cuts = ledger.cuts.get(metric.name, [])
-    if shape is None or not cuts:
-        return []
-    return [
-        _latency(
-            metric.name,
-            shape.bounds,
-            weight * len(cut.quantiles) / len(QUANTILES),
-            cut,
-            account,
-            ledger,
-        )
-        for cut, account in cuts
-    ]
-
-
-def _errors(ledger: Ledger, weight: float) -> tuple[MetricVerdict, bool]:
-    account, slo = ledger.errors, ledger.settings.errors.slo
-    row = _row(
-        ERRORS,
-        None,
-        weight,
-        account,
-        regression=min(account.regression.evidence(), account.floor.evidence()),
-        robust=min(account.regression.robust(), account.floor.robust()),
-        certificate=(account.certificate.evidence() + account.slo.evidence()) / 2,
-        promote_at=ledger.settings.promote_at,
-    )
-    bad, trials, _, _ = account.totals
-    return row, _within(account) or (bad + 0.5) / (trials + 1) <= slo
-
-
-def _latency(
-    name: str,
-    bounds: Bounds,
-    weight: float,
-    cut: Boundary,
-    account: Account,
-    ledger: Ledger,
-) -> tuple[MetricVerdict, bool]:
-    row = _row(
-        name,
-        bounds[cut.index],
-        weight,
-        account,
-        regression=account.regression.evidence(),
-        robust=account.regression.robust(),
-        certificate=None if cut.is_tail else account.certificate.evidence(),
-        promote_at=None if cut.is_tail else ledger.settings.promote_at,
-        earlier=tuple(bounds[k] for k in cut.before),
-    )
-    return row, _within(account)
-
-
-def _row(
-    name: str,
-    boundary: float | None,
-    weight: float,
-    account: Account,
-    *,
-    regression: float,
-    robust: float,
-    certificate: float | None,
-    promote_at: float | None,
-    earlier: tuple[float, ...] = (),
-) -> MetricVerdict:
-    canary_bad, canary_all, stable_bad, stable_all = account.totals
-    return MetricVerdict(
-        name,
-        boundary,
-        weight,
-        n_canary=canary_all,
-        n_stable=stable_all,
-        canary=canary_bad / canary_all if canary_all else None,
-        stable=stable_bad / stable_all if stable_all else None,
-        regression=regression,
-        robust=robust,
-        certificate=certificate,
-        promote_at=promote_at,
-        earlier=earlier,
-    )
-
-
-def _within(account: Account) -> bool:
-    canary_bad, canary_all, stable_bad, stable_all = account.totals
-    return (canary_bad + 0.5) / (canary_all + 1) <= account.ratio * (stable_bad + 0.5) / (stable_all + 1)
 
 
 def _unresolved(metric: str, ledger: Ledger) -> list[str]:
@@ -262,7 +180,7 @@ def _outcome(
     settings = ledger.settings
     if facts.robust >= settings.rollback_at or facts.evidence >= CERTAIN:
         return Outcome.ROLLBACK, Cause.REGRESSION_EVIDENCE
-    is_proven = facts.is_complete and facts.is_within and facts.certificate >= settings.promote_at
+    is_proven = facts.is_complete and facts.beyond is None and facts.certificate >= settings.promote_at
     is_calm = facts.robust < HOLD_AT and not ledger.is_stable_unhealthy and ledger.last is Last.USED
     if at_last_step and dwell_served and is_proven and is_calm:
         return Outcome.PROMOTE, Cause.CERTIFICATE_COMPLETE

@@ -4,31 +4,19 @@ Adding the same windows in the same order gives the same numbers, bit for bit.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from modelops.analysis.boundaries import Curve, tolerated
-from modelops.analysis.evidence import (
-    Counts,
-    certificate_terms,
-    doubted,
-    floor_terms,
-    hedged,
-    mixture,
-    regression_terms,
-    slo_terms,
-)
-from modelops.analysis.frozen import Boundary, Frozen, Latency, Share
+from modelops.analysis.accounts import Account
+from modelops.analysis.boundaries import GAP_TO_UNACCEPTABLE, Curve, tolerated
+from modelops.analysis.evidence import Counts
+from modelops.analysis.frozen import Boundary, Frozen, Latency
+from modelops.analysis.limits import Limits
 from modelops.analysis.samples import RoleWindow, Window
-from modelops.analysis.settings import ERRORS, Settings
+from modelops.analysis.settings import ERRORS, Baseline, Settings
 
-FORGET = 0.8
-LOWEST_GUESS, HIGHEST_GUESS = 1e-4, 0.97
-GAP_TO_UNACCEPTABLE = 0.10
-SURPRISE = 4.0
-"""Standard deviations that stable's share may be off the guess before the guess starts anew."""
 HEDGE = 0.05
 """The part of each window's stake that a certificate of latency keeps back: a guess that a sudden
 change of load made wrong costs at most ln 20 then, not the whole certificate."""
@@ -57,166 +45,20 @@ class Era:
     settings: Settings
 
 
-@dataclass(slots=True)
-class Tally:
-    """The sums of ln S by alternative; and the same with what a single window adds to them bounded."""
-
-    sums: list[float] = field(default_factory=list)
-    bounded: list[float] = field(default_factory=list)
-
-    def add(self, terms: Iterable[float], eta: float, *, hedge: float = 0.0, most: float = math.inf) -> None:
-        """Add one window, tempered by *eta*; the part *hedge* (0..1) of the stake is not bet.
-
-        *most* is the greatest ln S that the window counts for in ``robust``.
-        """
-        row = [hedged(eta * term, hedge) for term in terms]
-        before = self.sums or [0.0] * len(row)
-        self.sums = [a + b for a, b in zip(before, row, strict=True)]
-        before = self.bounded or [0.0] * len(row)
-        self.bounded = [a + min(most, b) for a, b in zip(before, row, strict=True)]
-
-    def evidence(self) -> float:
-        """Return the e-value: 1 without windows."""
-        return mixture(self.sums) if self.sums else 1.0
-
-    def robust(self) -> float:
-        """Return the e-value with each window bounded: one window alone proves nothing.
-
-        Law: never above ``evidence``, so what bounds the one bounds the other.
-        """
-        return mixture(self.bounded) if self.bounded else 1.0
-
-    def to_status(self) -> dict[str, list[float]]:
-        """Return the sums."""
-        return {"sums": self.sums, "bounded": self.bounded}
-
-    @classmethod
-    def from_status(cls, status: Mapping[str, Any]) -> "Tally":
-        """Return a tally that goes on from ``to_status``."""
-        return cls([float(term) for term in status["sums"]], [float(term) for term in status["bounded"]])
-
-
-@dataclass(slots=True)
-class Account:
-    """The evidence about one share of requests, and stable's share as guessed for the next window."""
-
-    bad: float
-    all: float
-    eta: float
-    is_informed: bool
-    totals: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    """Bad and all of the canary, bad and all of stable, over the run."""
-    ratio: float = 1.0
-    """How many times stable's share is unacceptable, as of the last window."""
-    regression: Tally = field(default_factory=Tally)
-    floor: Tally = field(default_factory=Tally)
-    certificate: Tally = field(default_factory=Tally)
-    slo: Tally = field(default_factory=Tally)
-
-    @classmethod
-    def of(cls, share: Share) -> "Account":
-        """Return an account without windows."""
-        return cls(share.bad, share.all, 1 / share.dispersion, share.all > 1)
-
-    @property
-    def guess(self) -> float:
-        """Return stable's share as it is expected before a window is seen."""
-        return min(max(self.bad / self.all, LOWEST_GUESS), HIGHEST_GUESS)
-
-    def is_surprised_by(self, counts: Counts) -> bool:
-        """Tell whether stable's share has changed at once, far beyond what chance does."""
-        expected, spread = counts.stable_all * self.guess, self.guess * (1 - self.guess) / self.eta
-        return abs(counts.stable_bad - expected) > SURPRISE * math.sqrt(max(1.0, counts.stable_all * spread))
-
-    def start_anew(self, counts: Counts) -> None:
-        """Guess from what stable did in one window alone."""
-        self.bad, self.all = 0.5 + counts.stable_bad, 1.0 + counts.stable_all
-
-    def moved(self, share: Share) -> "Account":
-        """Return the account at another boundary: the evidence and the totals go on, the guess is new."""
-        return replace(self, bad=share.bad, all=share.all)
-
-    def compare(
-        self,
-        counts: Counts,
-        tolerated: float,
-        unacceptable: float,
-        *,
-        accuses: bool = True,
-        clears: bool = True,
-        hedge: float = 0.0,
-        most: float = math.inf,
-        is_doubted: bool = False,
-    ) -> None:
-        """Weigh one window against stable, then learn from it; *hedge* is the certificate's (0..1).
-
-        A window *is_doubted* when the ratios may not hold in it: then it can only take evidence away.
-        Before stable has answered a single request there is no guess, so no evidence either way.
-        """
-        self.ratio = unacceptable
-        seen = (
-            counts.canary_bad,
-            counts.canary_all,
-            counts.stable_bad,
-            counts.stable_all,
-        )
-        self.totals = [a + b for a, b in zip(self.totals, seen, strict=True)]
-        if counts.canary_all and self.is_informed:
-            if accuses:
-                terms = regression_terms(counts, self.guess, tolerated)
-                self.regression.add(doubted(terms) if is_doubted else terms, self.eta, most=most)
-            if clears:
-                terms = certificate_terms(counts, self.guess, unacceptable)
-                self.certificate.add(doubted(terms) if is_doubted else terms, self.eta, hedge=hedge)
-        self.bad = FORGET * self.bad + counts.stable_bad
-        self.all = FORGET * self.all + counts.stable_all
-        self.is_informed = self.is_informed or counts.stable_all > 0
-
-    def limit(
-        self, counts: Counts, floor: float, slo: float, *, clears: bool, most: float = math.inf
-    ) -> None:
-        """Weigh one window of the canary against fixed shares."""
-        if counts.canary_all:
-            self.floor.add(floor_terms(counts, floor), self.eta, most=most)
-            if clears:
-                self.slo.add(slo_terms(counts, slo), self.eta)
-
-    def to_status(self) -> dict[str, Any]:
-        """Return plain data."""
-        tallies = {name: getattr(self, name) for name in TALLIES}
-        return {
-            "bad": self.bad,
-            "all": self.all,
-            "eta": self.eta,
-            "informed": self.is_informed,
-            "totals": self.totals,
-            "ratio": self.ratio,
-            **{name: tally.to_status() for name, tally in tallies.items() if tally.sums},
-        }
-
-    @classmethod
-    def from_status(cls, status: Mapping[str, Any]) -> "Account":
-        """Return an account that goes on from ``to_status``."""
-        return cls(
-            float(status["bad"]),
-            float(status["all"]),
-            float(status["eta"]),
-            status["informed"],
-            list(status["totals"]),
-            float(status["ratio"]),
-            *(Tally.from_status(status[name]) if name in status else Tally() for name in TALLIES),
-        )
-
-
-TALLIES = ("regression", "floor", "certificate", "slo")
-
-
 class Ledger:
     """All accounts of a run, and the clocks that only windows with information move."""
 
-    def __init__(self, settings: Settings, frozen: Frozen, started_at: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        frozen: Frozen,
+        started_at: float,
+        *,
+        switched_at: float | None = None,
+    ) -> None:
         self.settings = settings
         self.started_at = started_at
+        self.switched_at = switched_at
         self.frozen = frozen
         self.latency: dict[str, Latency] = dict(frozen.latency)
         self.errors = Account.of(frozen.errors)
@@ -224,6 +66,8 @@ class Ledger:
         self.curves: dict[str, Curve] = {}
         for metric in self.latency:
             self._cut(metric)
+        self.limits = Limits(frozen.errors)
+        self.has_switched = False
         self.used = 0
         self.counted_seconds = 0.0
         self.silent_seconds = 0.0
@@ -234,6 +78,11 @@ class Ledger:
         self.load_ratio: float | None = None
         self.unsupported: Mapping[str, str] = {}
         self.absent: tuple[str, ...] = ()
+
+    @property
+    def is_alone(self) -> bool:
+        """Tell whether the canary is judged by fixed limits now, since nothing like it runs beside it."""
+        return self.switched_at is not None or self.settings.baseline is Baseline.NONE
 
     @property
     def is_stable_unhealthy(self) -> bool:
@@ -254,6 +103,9 @@ class Ledger:
         self.used += 1
         self.until = window.end
         self._tick(window, canary.seen, is_counted)
+        if self._begins_alone(window) or settings.baseline is Baseline.NONE:
+            self._alone(canary, stable, settings)
+            return
         self.load_ratio = _load_ratio(canary, stable)
         absent = [
             metric for metric in self.latency if metric not in canary.latency or metric not in stable.latency
@@ -274,6 +126,31 @@ class Ledger:
             if not self.has_canary_request:
                 self.silent_seconds += window.end - window.start
 
+    def _begins_alone(self, window: Window) -> bool:
+        """Tell whether the canary had all requests in *window*; what went before says nothing of that."""
+        if self.switched_at is None or window.start < self.switched_at:
+            return False
+        if not self.has_switched:
+            self.limits, self.has_switched = Limits(self.frozen.errors), True
+        return True
+
+    def _alone(self, canary: RoleWindow, stable: RoleWindow, settings: Settings) -> None:
+        """Weigh a window by fixed limits; stable only tells whether something fails for everybody."""
+        self.load_ratio = None
+        is_healthy = _is_healthy(stable, settings)
+        self.health = (*self.health, is_healthy)[-2:]
+        for metric, shape in self.latency.items():
+            if shape.is_pending and metric in stable.latency:
+                self.latency[metric] = shape.extended(stable.latency[metric])
+                self._cut(metric)
+        self.limits.take({m: s for m, s in self.frozen.latency.items() if not s.is_pending})
+        self.limits.take(self.latency)
+        self.limits.add(
+            canary, settings, stable_pods=stable.pods or 1, most=_most(settings), is_calm=is_healthy
+        )
+        absent = [metric for metric in self.latency if metric not in canary.latency]
+        self.absent = tuple(absent if canary.errors is not None else [ERRORS, *absent])
+
     def _errors(self, canary: RoleWindow, stable: RoleWindow, settings: Settings) -> bool:
         """Weigh the errors; tell whether they were scraped."""
         if (
@@ -285,9 +162,7 @@ class Ledger:
             return False
         margin = settings.errors
         counts = Counts(canary.errors, canary.requests, stable.errors, stable.requests)
-        is_healthy = (
-            counts.stable_bad < UNHEALTHY_ERRORS or counts.stable_bad <= margin.slo * counts.stable_all
-        )
+        is_healthy = _is_healthy(stable, settings)
         self.health = (*self.health, is_healthy)[-2:]
         most = _most(settings)
         self.errors.limit(counts, margin.ignore_below, margin.slo, clears=is_healthy, most=most)
@@ -356,7 +231,9 @@ class Ledger:
 
     def to_carry(self) -> dict[str, Any]:
         """Return a summary from which a run goes on when its windows cannot be fetched any more."""
+        alone = {"switched": self.has_switched, "limits": self.limits.to_status()}
         return {
+            **(alone if self.is_alone else {}),
             "until": self.until,
             "used": self.used,
             "countedSeconds": self.counted_seconds,
@@ -386,6 +263,9 @@ class Ledger:
             float(carry["silentSeconds"]),
         )
         self.health = tuple(carry["healthy"])
+        if "limits" in carry:
+            self.limits = Limits.from_status(carry["limits"])
+            self.has_switched = carry["switched"]
         for metric, shape in carry["grown"].items():
             self.latency[metric] = Latency.from_status(shape)
             self._cut(metric)
@@ -396,6 +276,12 @@ class Ledger:
                 (cut, known.get((metric, cut.quantiles[0]), account)) for cut, account in pairs
             ]
         self.last = Last.USED
+
+
+def _is_healthy(stable: RoleWindow, settings: Settings) -> bool:
+    """Tell whether stable itself kept the SLO; too few errors, or none that were counted, say nothing."""
+    bad, trials = stable.errors or 0, stable.requests or 0
+    return bad < UNHEALTHY_ERRORS or bad <= settings.errors.slo * trials
 
 
 def _most(settings: Settings) -> float:

@@ -9,6 +9,7 @@ from modelops.analysis.settings import (
     ERRORS,
     LATENCIES,
     PREDICTIVE,
+    Baseline,
     Confidence,
     ErrorMargin,
     LatencyMargin,
@@ -94,8 +95,9 @@ def settings(spec: Mapping[str, Any], histograms: tuple[str, ...]) -> Settings:
         raise Refused(f"policy.strategy: needs Canary to replay, found {spec['strategy']}")
     canary = _mapping(spec, "canary", CANARY, "policy")
     analysis = _mapping(spec, "analysis", ANALYSIS, "policy")
-    if canary.get("match") or analysis.get("baseline", "Stable") == "None":
-        raise Refused("policy: needs a stable version to compare with, found canary.match or baseline None")
+    baseline = analysis.get("baseline") or Baseline.STABLE
+    if baseline not in tuple(Baseline):
+        raise Refused(f"policy.analysis.baseline: needs Stable or None to replay, found {baseline}")
     margins = _mapping(analysis, "margins", {"latency", "errors", "quality"}, "policy.analysis")
     default = Settings()
     steps = _steps(canary)
@@ -137,6 +139,7 @@ def settings(spec: Mapping[str, Any], histograms: tuple[str, ...]) -> Settings:
         max_duration=_read(canary, "maxDuration", default.max_duration, duration, "policy.canary"),
         min_dwell=_dwell(canary, steps),
         steps=steps,
+        baseline=Baseline.NONE if canary.get("match") else Baseline(baseline),
     )
     if out.window < LEAST_WINDOW:
         raise Refused(f"policy.analysis.window: needs at least 30s, found {analysis['window']}")
@@ -213,6 +216,8 @@ def _steps(canary: Mapping[str, Any]) -> tuple[int, ...]:
                 "policy.canary: needs either steps or stepWeight and maxWeight within 1..99, found neither"
             )
         return tuple(sorted({*range(short, top, short), top}))
+    if canary.get("match"):
+        return ()  # the requests that match have no shares
     steps = canary.get("steps") or Settings().steps
     if (
         not isinstance(steps, list | tuple)
@@ -235,7 +240,7 @@ def _dwell(canary: Mapping[str, Any], steps: tuple[int, ...]) -> timedelta:
         if not isinstance(step, Mapping):
             raise Refused(f"{where}: needs an object, found {step!r}")
         _only(step, STEP, where)
-        if step.get("weight") == steps[-1]:
+        if steps and step.get("weight") == steps[-1]:
             out = _read(step, "minDwell", out, duration, where)
     return out
 

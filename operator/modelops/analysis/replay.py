@@ -57,7 +57,7 @@ class Recording:
     @property
     def has_weights(self) -> bool:
         """Tell whether any window knows what share the canary was meant to get."""
-        return any(window.weight is not None for window in self.windows)
+        return bool(self.settings.steps) and any(window.weight is not None for window in self.windows)
 
 
 def replay(document: object) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _served(recording: Recording, window: Window, served: float, seconds: float)
 
 def _wanted_dwell(recording: Recording) -> float:
     dwell = recording.settings.min_dwell.total_seconds()
-    return dwell if recording.has_weights else dwell * len(recording.settings.steps)
+    return dwell if recording.has_weights else dwell * max(1, len(recording.settings.steps))
 
 
 def _at_last_step(recording: Recording, window: Window, has_served: bool) -> bool:

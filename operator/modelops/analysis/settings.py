@@ -25,6 +25,15 @@ class Metric:
     weight: float = 1.0
 
 
+class Baseline(StrEnum):
+    """What the canary is compared with."""
+
+    STABLE = "Stable"
+    """The stable version, in the same window."""
+    NONE = "None"
+    """Nothing beside it: fixed limits, since its requests are not like stable's."""
+
+
 ERRORS = "errors"
 LATENCIES = ("ttft", "tpot", "e2e")
 LLM = (Metric(ERRORS), Metric("ttft"), Metric("tpot"))
@@ -77,6 +86,7 @@ class Settings:
     max_duration: timedelta = timedelta(hours=1)
     min_dwell: timedelta = timedelta(minutes=2)
     steps: tuple[int, ...] = (5, 10, 25, 50)
+    baseline: Baseline = Baseline.STABLE
 
     @property
     def rollback_at(self) -> float:

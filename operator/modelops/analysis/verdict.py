@@ -43,7 +43,7 @@ class MetricVerdict:
     ``certificate`` and ``promote_at`` are None for a tail, of which no certificate is asked.
     A latency metric without a boundary has no numbers at all.  ``earlier`` are the boundaries in
     seconds by which the first of these requests were counted, before stable got too fast or too slow
-    for them.
+    for them.  ``limit`` is the fixed share that the canary was held to, None beside stable.
     """
 
     name: str
@@ -58,6 +58,7 @@ class MetricVerdict:
     certificate: float | None
     promote_at: float | None
     earlier: tuple[float, ...] = ()
+    limit: float | None = None
 
     @property
     def label(self) -> str:
@@ -73,7 +74,9 @@ class MetricVerdict:
         return f" over {bounds}" if bounds else ""
 
     def describe(self) -> str:
-        """Return both shares and both counts."""
+        """Return both shares and both counts; or the canary's and its limit."""
+        if self.limit is not None:
+            return f"{self.label} {percent(self.canary)} (n={self.n_canary}), limit {percent(self.limit)}"
         shares = f"{percent(self.canary)} vs {percent(self.stable)}"
         return f"{self.label} {shares} (n={self.n_canary}, {self.n_stable})"
 
@@ -83,8 +86,7 @@ class MetricVerdict:
             "name": self.name,
             "boundary": None if self.boundary is None else f"{self.boundary:g}",
             "canary": percent(self.canary) + self.over,
-            "stable": percent(self.stable) + self.over,
-            "n": {"canary": self.n_canary, "stable": self.n_stable},
+            **self._beside(),
             "weight": brief(self.weight),
             "regression": brief(self.regression),
             "robust": brief(self.robust),
@@ -93,6 +95,15 @@ class MetricVerdict:
             "verdict": self._verdict(),
         }
         return {key: value for key, value in out.items() if value is not None}
+
+    def _beside(self) -> dict[str, Any]:
+        """Return what the canary's share is held to, and the counts."""
+        if self.limit is not None:
+            return {"limit": percent(self.limit) + self.over, "n": {"canary": self.n_canary}}
+        return {
+            "stable": percent(self.stable) + self.over,
+            "n": {"canary": self.n_canary, "stable": self.n_stable},
+        }
 
     def _verdict(self) -> str:
         if self.robust >= STEP_BACK_AT or self.regression >= CERTAIN:
@@ -113,7 +124,9 @@ class Verdict:
     ``evidence`` reads "37 to 1 against the canary being as good"; ``robust`` is the same with the
     worst window left out, and what steps are decided by; ``certificate`` is how sure it is that no
     metric is unacceptable.  ``until`` is the end of the last window that was used, None before the
-    first.  ``carry`` continues the run when its windows are gone.
+    first.  ``requests`` are the canary's that every enforced metric has judged; ``beyond`` is the
+    estimate that is not acceptable, or the metric without one, None when all are within.  ``carry``
+    continues the run when its windows are gone.
     """
 
     name: Outcome
@@ -129,6 +142,9 @@ class Verdict:
     counted_seconds: float = 0.0
     has_canary_request: bool = False
     is_used: bool = False
+    requests: int = 0
+    beyond: str | None = None
+    is_stable_healthy: bool = True
     carry: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_status(self) -> dict[str, Any]:

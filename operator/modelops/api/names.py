@@ -29,12 +29,25 @@ ENVIRONMENT = "modelops.dev/environment"
 DEFAULT_POLICY = "modelops.dev/default-rollout-policy"
 DELIVERY_SECRET = "modelops.dev/delivery"
 
+GROUP_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
+"""Set by LeaderWorkerSet on the pods of a group: 0 leads."""
+
+WORKLOADS = ("Deployment", "LeaderWorkerSet")
+"""Kinds that carry the pods of a revision."""
+
 # Annotations.
 APPLIED_HASH = "modelops.dev/applied-hash"
 INPUTS_HASH = "modelops.dev/inputs-hash"
+FOUND_WEIGHTS = "weights.modelops.dev/"
+"""Before the name of a service, on a route of a user: the weights as they were found."""
+
+# Roles that have a Service of their own, for routes of users.
+STABLE, CANARY = "stable", "canary"
 
 DEFAULT_ENVIRONMENT = "default"
 """The environment of a namespace without the label."""
+UNKNOWN_ENVIRONMENT = ""
+"""That of a namespace which was not read: nothing starts there, since its floor is not known."""
 
 LABEL_LENGTH = 63
 _DIGEST_PREFIX = "sha256:"
@@ -57,6 +70,17 @@ class Owned(Protocol):
 def revision_name(service: str, hash8: str) -> str:
     """Return the name of the Deployment and Service of one revision, `<service>-<hash8>`."""
     return _short(f"{service}-{hash8}")
+
+
+def role_service_name(service: str, role: str) -> str:
+    """Return the name of the Service that a user's route sends to, `<service>-stable` or `-canary`."""
+    return f"{service}-{role}"
+
+
+def service_of_role(name: str) -> str:
+    """Return the service whose role Service would bear *name*; empty: it is no such name."""
+    service, _, role = name.rpartition("-")
+    return service if role in (STABLE, CANARY) else ""
 
 
 def claim_name(digest: str) -> str:

@@ -17,6 +17,7 @@ from modelops.api.meta import (
     ListMap,
     Malformed,
     Names,
+    ObjectName,
     Refused,
     Resource,
     Rule,
@@ -95,6 +96,13 @@ class RouteKind(StrEnum):
     GRPC_ROUTE = "GRPCRoute"
 
 
+class PinnedBy(StrEnum):
+    """What keeps a client with the version that answered it first."""
+
+    GATEWAY = "Gateway"
+    COOKIE = "Cookie"
+
+
 class MetricMode(StrEnum):
     """What a metric may do."""
 
@@ -161,6 +169,7 @@ ERROR_SLO = "1%"
 QUALITY_MARGIN = ("1pp", "3pp")
 FALSE_ROLLBACK = 0.01
 MISSED_REGRESSION = 0.05
+MIN_REQUESTS = 500
 MANUAL = "Manual"
 
 MIRROR_PERCENT = 10
@@ -180,6 +189,11 @@ NO_SHADOW = "shadow belongs to strategy Shadow; remove it or change the strategy
 SHADOW_ALONE = (
     "a shadow run begins with mirrored requests already; remove canary.match and canary.mirrorFirst"
 )
+WEIGHTS_ALONE = (
+    "of a route of your own only weights are changed; remove routeRef, or shadow, canary.mirrorFirst, "
+    "canary.match and canary.sessionAffinity"
+)
+OWN_ROUTE_NEEDS_GATEWAY = "a route of your own has a gateway; remove routeRef or set provider to GatewayAPI"
 REPLICAS_ALONE = (
     "without a gateway nothing is mirrored, matched or pinned; use provider GatewayAPI, or remove shadow, "
     "canary.mirrorFirst, canary.match and canary.sessionAffinity"
@@ -258,6 +272,10 @@ class SessionAffinity(Spec):
     Absent: modelops."""
     max_age: Duration | None = None
     """Time after which a client is assigned anew.  Absent: 1h."""
+    by: PinnedBy | None = None
+    """Gateway (sessionPersistence of the route, which the GatewayClass must list) or Cookie (answers set a
+    cookie and rules match it; the gateway must match headers by regular expression, and set headers of
+    answers by backend).  Absent: Gateway."""
 
 
 class Mirrored(Spec):
@@ -345,8 +363,7 @@ class Canary(Spec):
     match: Annotated[tuple[Match, ...], Field(min_length=1, max_length=8)] | None = None
     """Requests that go to the candidate, instead of a share.  Absent: shares decide."""
     session_affinity: SessionAffinity | None = None
-    """Whether a client stays with one version; the GatewayClass must list session persistence.
-    Absent: each request is assigned anew."""
+    """Whether a client stays with one version.  Absent: each request is assigned anew."""
     mirror_first: Mirrored | None = None
     """Mirrored requests before the first step; the gateway must be able to.  Absent: none."""
 
@@ -428,7 +445,8 @@ class Confidence(Spec):
     """How often the judge may be wrong."""
 
     false_rollback: Annotated[float | None, _BUDGET] = None
-    """Probability that a good candidate is rolled back, over the whole run.  Absent: 0.01."""
+    """Probability that a good candidate is rolled back, over the whole run; and again while it bakes, where
+    it is held to fixed limits.  Absent: 0.01."""
     missed_regression: Annotated[float | None, _BUDGET] = None
     """Probability that an unacceptable candidate is promoted, over the whole run.  Absent: 0.05."""
 
@@ -510,11 +528,13 @@ class Analysis(Spec):
     baseline: Annotated[
         Baseline | None,
         Refused(
-            "only the comparison with the stable version is supported yet; set baseline to Stable",
-            ("Stable",),
+            "a second stable version to compare with is not supported yet; set baseline to Stable or None",
+            ("Stable", "None"),
         ),
     ] = None
-    """What the candidate is compared with; only Stable is supported yet.  Absent: Stable."""
+    """What the candidate is compared with: Stable, or None for fixed limits (errors by slo, latency by what
+    unacceptable makes of stable's last hour).  Matched requests and a preview have fixed limits always, and
+    so has the time after the switch.  FreshBaseline is not supported yet.  Absent: Stable."""
     margins: Margins | None = None
     """How much worse a candidate may be.  Absent: the defaults of each margin."""
     confidence: Confidence | None = None
@@ -529,21 +549,12 @@ class Analysis(Spec):
     """What to do while Prometheus does not answer.  Absent: freeze at once, pause after 1h."""
     on_regression: OnRegression | None = None
     """What to do with a candidate that is worse.  Absent: Rollback."""
-    on_inconclusive: Annotated[
-        OnInconclusive | None,
-        Refused(
-            "deciding without proof is not supported yet; leave onInconclusive out, and let a person decide",
-            ("Pause",),
-        ),
-    ] = None
-    """What to do at maxDuration; only Pause is supported yet.  Absent: Pause."""
-    min_requests: Annotated[
-        int | None,
-        Refused(
-            "deciding without proof is not supported yet; leave minRequests out, and let a person decide"
-        ),
-    ] = None
-    """Requests of the candidate before onInconclusive may decide; not supported yet."""
+    on_inconclusive: OnInconclusive | None = None
+    """What to do at maxDuration without proof: Pause, Promote (no evidence of harm, and every estimate within
+    unacceptable) or Rollback; the last two only when minRequests were judged.  Absent: Pause."""
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Requests of the candidate that must be judged before onInconclusive promotes or rolls back.
+    Absent: 500."""
     retain: Annotated[
         int | None, Refused("keeping windows in status is not supported yet; leave retain out")
     ] = None
@@ -587,8 +598,27 @@ class Shadow(Spec):
     """What follows: Canary (its steps), Promote (with proof), or Stop (a person decides).  Absent: Canary."""
 
 
+class RouteRef(Spec):
+    """A route of your own, in the namespace of the service."""
+
+    kind: RouteKind | None = None
+    """HTTPRoute or GRPCRoute.  Absent: HTTPRoute."""
+    name: ObjectName
+    """Name of the route.  Its rules send to the Services <service>-stable and <service>-canary, which the
+    operator makes."""
+
+
 class PolicyTraffic(Spec):
     """What splits the traffic."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.routeRef) || !has(self.provider) || self.provider != 'Replicas'",
+            OWN_ROUTE_NEEDS_GATEWAY,
+            "FieldValueForbidden",
+            ".routeRef",
+        ),
+    )
 
     provider: Annotated[
         Provider | None,
@@ -599,10 +629,9 @@ class PolicyTraffic(Spec):
     ] = None
     """GatewayAPI (weights of a route), Replicas (numbers of pods behind one Service), or Auto: the Gateway
     API where a gateway is set.  External is not supported yet.  Absent: Auto."""
-    route_ref: Annotated[
-        Unbuilt | None, Refused("changing a route of your own is not supported yet; leave routeRef out")
-    ] = None
-    """HTTPRoute of your own; not supported yet."""
+    route_ref: RouteRef | None = None
+    """Route of your own, of which a run changes the weights of the rules that send to both Services of the
+    service; they are given back as found when it ends.  Absent: the operator makes a route."""
     accept_timeout: Duration | None = None
     """Time for the gateway to accept a route.  Absent: 2m."""
 
@@ -652,6 +681,14 @@ class PolicySpec(Spec):
             f" || ({_is_not('Shadow')} && (!has(self.canary) || (!has(self.canary.mirrorFirst)"
             " && !has(self.canary.match) && !has(self.canary.sessionAffinity))))",
             REPLICAS_ALONE,
+            "FieldValueForbidden",
+            ".traffic",
+        ),
+        Rule(
+            "!has(self.traffic) || !has(self.traffic.routeRef)"
+            f" || ({_is_not('Shadow')} && (!has(self.canary) || (!has(self.canary.mirrorFirst)"
+            " && !has(self.canary.match) && !has(self.canary.sessionAffinity))))",
+            WEIGHTS_ALONE,
             "FieldValueForbidden",
             ".traffic",
         ),
@@ -782,6 +819,18 @@ class Affinity:
 
     cookie: str
     max_age: timedelta
+    by: PinnedBy = PinnedBy.GATEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class YourRoute:
+    """A route of the user's own, in the namespace of the service."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -856,6 +905,8 @@ class Policy:
     metrics_unavailable_after: timedelta
     on_regression: OnRegression
     on_inconclusive: OnInconclusive
+    min_requests: int
+    """Requests of the candidate before onInconclusive may promote or roll back."""
     progress_deadline: timedelta
     min_ready: timedelta
     restart_limit: int
@@ -864,6 +915,8 @@ class Policy:
     abort_scale_down_delay: timedelta
     rollback_window: int
     provider: Provider
+    your_route: YourRoute | None
+    """None: the operator makes a route, or none splits."""
     accept_timeout: timedelta
     approves_start: bool
     approves_promotion: bool
@@ -947,6 +1000,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         metrics_unavailable_after=_duration("analysis.metricsUnavailable.after", away.after, "1h"),
         on_regression=analysis.on_regression or OnRegression.ROLLBACK,
         on_inconclusive=analysis.on_inconclusive or OnInconclusive.PAUSE,
+        min_requests=_min_requests(analysis),
         progress_deadline=_duration("progressDeadline", spec.progress_deadline, "30m"),
         min_ready=_duration("minReady", spec.min_ready, "10s"),
         restart_limit=3 if spec.restart_limit is None else spec.restart_limit,
@@ -955,6 +1009,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         abort_scale_down_delay=_duration("abortScaleDownDelay", spec.abort_scale_down_delay, "30s"),
         rollback_window=3 if spec.rollback_window is None else spec.rollback_window,
         provider=traffic.provider or Provider.AUTO,
+        your_route=_your_route(traffic.route_ref),
         accept_timeout=_duration("traffic.acceptTimeout", traffic.accept_timeout, "2m"),
         approves_start=bool(approval.before_start),
         approves_promotion=bool(approval.before_promotion),
@@ -980,6 +1035,13 @@ def _goes_together(spec: PolicySpec) -> None:
     _require(not (recreates and decides), "approval", RECREATE_DECIDES)
     _require(not canary.match or not (has_steps or canary.session_affinity), "canary.match", MATCH_ALONE)
     _require(not (by_pods and shapes), "traffic", REPLICAS_ALONE)
+    is_yours = bool(spec.traffic and spec.traffic.route_ref)
+    _require(not (is_yours and by_pods), "traffic.routeRef", OWN_ROUTE_NEEDS_GATEWAY)
+    _require(not (is_yours and shapes), "traffic", WEIGHTS_ALONE)
+
+
+def _your_route(given: RouteRef | None) -> YourRoute | None:
+    return None if given is None else YourRoute(str(given.kind or RouteKind.HTTP_ROUTE), given.name)
 
 
 def _matches(canary: Canary) -> tuple[Matched, ...]:
@@ -996,7 +1058,8 @@ def _affinity(canary: Canary) -> Affinity | None:
     given = canary.session_affinity
     if given is None:
         return None
-    return Affinity(given.cookie or COOKIE, _duration("canary.sessionAffinity.maxAge", given.max_age, "1h"))
+    age = _duration("canary.sessionAffinity.maxAge", given.max_age, "1h")
+    return Affinity(given.cookie or COOKIE, age, given.by or PinnedBy.GATEWAY)
 
 
 def _mirror(spec: PolicySpec, canary: Canary) -> Mirror | None:
@@ -1102,6 +1165,12 @@ def _errors(analysis: Analysis) -> ErrorMargin:
     _require(ignore_below <= slo, f"{path}.ignoreBelow", "wanted at most slo; correct one of them")
     low, high = _ordered(path, given.max_regression, given.unacceptable, ERROR_MARGIN)
     return ErrorMargin(low, high, ignore_below, slo)
+
+
+def _min_requests(analysis: Analysis) -> int:
+    given = MIN_REQUESTS if analysis.min_requests is None else analysis.min_requests
+    _require(given >= 1, "analysis.minRequests", f"wanted 1 or more requests, found {given}; correct it")
+    return given
 
 
 def _ordered(path: str, low: str | None, high: str | None, defaults: tuple[str, str]) -> tuple[float, float]:

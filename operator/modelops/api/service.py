@@ -20,6 +20,7 @@ from modelops.api.meta import (
     Line,
     ListMap,
     ListSet,
+    MeasuredCache,
     Message,
     NameRef,
     Names,
@@ -162,8 +163,51 @@ class EngineSpec(Spec):
     """LoRA adapters to load; not supported yet."""
 
 
+class GpuSharing(StrEnum):
+    """How GPUs are shared."""
+
+    EXCLUSIVE = "Exclusive"
+    TIME_SLICING = "TimeSlicing"
+    MPS = "MPS"
+
+
 class Accelerator(Spec):
     """What one pod needs to compute."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.partition) || !has(self.resourceName)",
+            "accelerator.partition finds the resource of its slices itself; leave resourceName out",
+            "FieldValueForbidden",
+            ".resourceName",
+        ),
+        Rule(
+            "!has(self.count) || self.count == 'Auto' || self.count == 1"
+            " || (!has(self.partition) && (!has(self.sharing) || self.sharing == 'Exclusive'))",
+            "slices and shares of GPUs work alone; leave accelerator.count out, or take whole GPUs",
+            "FieldValueForbidden",
+            ".count",
+        ),
+        Rule(
+            "!has(self.nodes) || self.nodes == 1"
+            " || (!has(self.partition) && (!has(self.sharing) || self.sharing == 'Exclusive'))",
+            "slices and shares of GPUs work alone; leave accelerator.nodes out, or take whole GPUs",
+            "FieldValueForbidden",
+            ".nodes",
+        ),
+        Rule(
+            "!has(self.nodes) || self.nodes == 1 || !has(self.cpuFallback) || !self.cpuFallback",
+            "a group of nodes has no place on CPUs; leave accelerator.cpuFallback out",
+            "FieldValueForbidden",
+            ".cpuFallback",
+        ),
+        Rule(
+            "!has(self.resourceName) || self.resourceName.startsWith('nvidia.com/') || !has(self.sharing)",
+            "accelerator.sharing is known of NVIDIA's GPUs alone; leave it out beside another resource",
+            "FieldValueForbidden",
+            ".sharing",
+        ),
+    )
 
     resource_name: (
         Annotated[
@@ -171,7 +215,7 @@ class Accelerator(Spec):
         ]
         | None
     ) = None
-    """Resource to ask the node for.  Absent: nvidia.com/gpu."""
+    """Resource to ask the node for.  Absent: what NVIDIA's device plugin offers and fits tightest."""
     count: Annotated[
         int | Literal["Auto"] | None,
         IntOrText(),
@@ -181,19 +225,27 @@ class Accelerator(Spec):
         ),
     ] = None
     """GPUs for one pod, from 1 to 64, or Auto.  Absent: Auto, the fewest that fit."""
+    nodes: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Pods of one replica, each with count GPUs and a part of the layers; more than one needs LeaderWorkerSet
+    in the cluster, and vLLM or SGLang.  Absent: 1."""
     products: Annotated[tuple[Line, ...], Field(min_length=1, max_length=32), ListSet()] | None = None
-    """Products that may be used, as in the node label nvidia.com/gpu.product.  Absent: any."""
+    """Products that may be used, as in the node label nvidia.com/gpu.product; beside partition that of the
+    whole GPU.  Absent: any."""
     min_memory: Memory | None = None
     """Least memory of one GPU, such as 80Gi.  Absent: what the model needs."""
-    sharing: Annotated[
-        Unbuilt | None, Refused("choosing how a GPU is shared is not supported yet; leave sharing out")
-    ] = None
-    """How a GPU may be shared; not supported yet."""
-    partition: Annotated[
-        Line | None,
-        Refused("choosing a MIG profile is not supported yet; name the slice in accelerator.resourceName"),
-    ] = None
-    """MIG profile; not supported yet."""
+    sharing: GpuSharing | None = None
+    """How a GPU may be shared with other pods.  Absent: any way, with memory divided by the shares."""
+    partition: (
+        Annotated[
+            str,
+            Field(
+                max_length=32,
+                pattern=r"^([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,2}gb([+-](me|me\.all|gfx|all))?$",
+            ),
+        ]
+        | None
+    ) = None
+    """MIG profile, such as 1g.10gb, under either strategy.  Absent: slices, shares or GPUs, what fits."""
     cpu_fallback: bool | None = None
     """Whether to serve on the CPU where no GPU can ever fit.  Absent: false."""
 
@@ -479,6 +531,8 @@ class PlacementStatus(OpenStatus):
 
     plan: PlacementPlan | None = None
     """Where the pods of the newest revision are to run.  Absent: not placed."""
+    measured: Annotated[tuple[MeasuredCache, ...], Field(max_length=10)] = ()
+    """What engines of this service reported of their caches, the last ten.  Absent: none did."""
 
 
 class RolloutPhase(StrEnum):
@@ -510,6 +564,19 @@ class StepStatus(OpenStatus):
     """When the route was accepted with this weight."""
 
 
+class SplitterStatus(OpenStatus):
+    """An object that sends requests to the versions."""
+
+    kind: Word | None = None
+    """HTTPRoute, GRPCRoute or Service."""
+    name: ObjectName | None = None
+    """Its name, in the namespace of the service."""
+    accepted: bool | None = None
+    """Whether the gateway accepted its newest version.  Absent: no gateway is asked."""
+    yours: bool | None = None
+    """Whether it is a user's own, of which weights alone are changed.  Absent: false."""
+
+
 class TrafficStatus(OpenStatus):
     """How requests are shared, in percent for the candidate."""
 
@@ -529,6 +596,10 @@ class TrafficStatus(OpenStatus):
     """Whether requests that the policy matches go to the candidate.  Absent: false."""
     route_accepted: bool | None = None
     """Whether the gateway accepted the newest route."""
+    by: Annotated[tuple[SplitterStatus, ...], Field(max_length=4)] = ()
+    """What sends requests to the versions."""
+    mismatch: bool | None = None
+    """Whether requests were counted that do not go with the weight, which holds the step.  Absent: false."""
 
 
 class Evidence(OpenStatus):
@@ -761,6 +832,11 @@ class InferenceService(Resource):
         Rule(
             "size(self.metadata.name) <= 53",
             "an InferenceService's name has at most 53 letters, children add a hash; choose a shorter one",
+        ),
+        Rule(
+            "size(self.metadata.name) <= 40 || !has(self.spec.accelerator)"
+            " || !has(self.spec.accelerator.nodes) || self.spec.accelerator.nodes == 1",
+            "a service on several nodes has a name of at most 40 letters, pods add more; choose a shorter one",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",

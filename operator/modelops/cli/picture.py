@@ -184,12 +184,18 @@ def _metric(row: Mapping[str, Any], field: str, bar: float | None) -> list[str]:
     return [
         f"{row.get('name')} over {over}" if over else str(row.get("name")),
         canary,
-        str(row.get("stable", "-")).partition(" over ")[0],
-        f"{n.get('canary', 0)} vs {n.get('stable', 0)}",
+        _held_to(row),
+        f"{n.get('canary', 0)} vs {n['stable']}" if "stable" in n else str(n.get("canary", 0)),
         _of(row.get(field, row.get("regression")), bar),
         "-" if certificate is None else _of(certificate, row.get("promoteAt")),
         row.get("verdict", "-") if row.get("weight", 1) else "reported",
     ]
+
+
+def _held_to(row: Mapping[str, Any]) -> str:
+    """Return stable's number, or the limit where no stable version runs beside it."""
+    limit = str(row.get("limit", "")).partition(" over ")[0]
+    return f"limit {limit}" if limit else str(row.get("stable", "-")).partition(" over ")[0]
 
 
 def _of(value: float | None, bar: float | None) -> str:

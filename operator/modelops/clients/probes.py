@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+
+AGENT = Gauge("modelops_agent_info", "1: this node program runs on that node.", ("program", "node_name"))
 
 
 @asynccontextmanager
-async def serving(port: int, is_ready: Callable[[], bool]) -> AsyncIterator[None]:
+async def serving(port: int, is_ready: Callable[[], bool], *, program: str, node: str) -> AsyncIterator[None]:
     """Serve /metrics, /healthz and /readyz while the context is open."""
+    AGENT.labels(program, node).set(1)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""Carry out a plan: status, then children, then deletions, then events.  Dull on purpose."""
+"""Carry out a plan: status, children, patches, deletions, then events.  Dull on purpose."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelops.api.names import APPLIED_HASH
-from modelops.clients.errors import Conflict, NotFound
+from modelops.clients.errors import Conflict, Forbidden, Invalid, NotFound
 from modelops.clients.events import Recorder
 from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
@@ -16,11 +16,11 @@ from modelops.controllers import metrics
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
 from modelops.controllers.store import OwnRow, Row, Store, controller
-from modelops.plan import Event, Manifest, Plan, Ref, ref
+from modelops.plan import Event, Manifest, Patch, Plan, Ref, ref
 
 log = logging.getLogger(__name__)
 
-TRAFFIC = frozenset({"HTTPRoute"})
+TRAFFIC = frozenset({"HTTPRoute", "GRPCRoute"})
 """Kinds that move traffic: not even the first write of one may land on an object that is not known."""
 
 _IDENTITY = ("namespace", "name", "labels", "ownerReferences")
@@ -71,7 +71,12 @@ class Executor:
         if plan.status is not None:
             await self._write_status(about, row, plan.status)
         for manifest in plan.apply:
-            await self._apply(about, manifest, repairs=repairs)
+            if self._is_extra(manifest["kind"]):
+                await self._apply_extra(about, manifest, repairs=repairs)
+            else:
+                await self._apply(about, manifest, repairs=repairs)
+        for change in plan.patch:
+            await self._patch(about, change)
         for gone in plan.delete:
             await self._delete(about, gone)
         for event in plan.events:
@@ -118,6 +123,23 @@ class Executor:
         if stored["metadata"]["resourceVersion"] != known.get("resourceVersion"):
             log.info("%s/%s: applied %s", about.namespace, about.name, child)
 
+    async def _apply_extra(self, about: Ref, manifest: Manifest, *, repairs: bool) -> None:
+        """Apply a child that nothing depends on: where that cannot be, the plan goes on without it."""
+        child = ref(manifest)
+        if self._store.unseen(child.kind) is not None:
+            return  # asked for each minute; what is there then wakes every object
+        try:
+            await self._apply(about, manifest, repairs=repairs)
+        except KindAbsent as error:
+            log.info("%s/%s: goes on without %s: %s", about.namespace, about.name, child, error)
+        except (Forbidden, Invalid, NameTaken) as error:
+            told = f"{about.name}: goes on without {child}: {error}"
+            await self._recorder.tell(about, Event("Warning", "WithoutChild", told))
+
+    def _is_extra(self, kind: str) -> bool:
+        watched = self._watched.get(kind)
+        return watched is not None and watched.is_extra
+
     async def _begin(self, child: Ref, manifest: Manifest) -> Manifest:
         """Make the object without its content and return its uid and version.
 
@@ -146,6 +168,15 @@ class Executor:
     def _has_drifted(self, row: Row, child: Ref, manifest: Manifest) -> bool:
         watched = self._watched.get(child.kind)
         return watched is not None and watched.drifted(row, manifest)
+
+    async def _patch(self, about: Ref, change: Patch) -> None:
+        """Change somebody else's object in the version that was planned from; one that is gone is let be."""
+        try:
+            stored = await self._kube.change(change.ref, change.operations)
+        except NotFound:
+            return
+        self._saw(change.ref, stored)
+        log.info("%s/%s: changed %s", about.namespace, about.name, change.ref)
 
     async def _delete(self, about: Ref, gone: Ref) -> None:
         """Delete under the uid and the version that were planned from.

@@ -8,10 +8,11 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aiohttp import web
 from prometheus_client import disable_created_metrics
+from prometheus_client.core import Metric
 
 from modelops.clients.errors import ApiError
 from modelops.clients.kube import Kube, connect
@@ -122,7 +123,9 @@ class Operator:
         health = {"/healthz": probes.probe(self._is_late, self._lacks_workers)}
         ready = {"/readyz": probes.probe(self._is_blind)}
         return (
-            await probes.serve(self._settings.metrics_port, {"/metrics": probes.exposition}),
+            await probes.serve(
+                self._settings.metrics_port, {"/metrics": probes.exposition(self._measure, self._figures)}
+            ),
             await probes.serve(self._settings.probes_port, health | ready),
         )
 
@@ -260,11 +263,28 @@ class Operator:
 
     def _tick(self) -> None:
         self._clock.adjust()
-        metrics.CLOCK_OFFSET.set(self._clock.offset().total_seconds())
+
+    # --- what is measured ------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        """Set the gauges that tell of this moment."""
         metrics.LEADER.set(1 if self._elector and self._elector.leading else 0)
-        if self._machine:
-            metrics.QUEUE_DEPTH.set(self._machine.queue.depth)
-            metrics.QUEUE_AGE.set(self._machine.queue.age)
+        metrics.CLOCK_OFFSET.set(self._clock.offset().total_seconds())
+        metrics.WORKERS.set(self._settings.workers)
+        machine = self._machine
+        metrics.SYNCED.set(1 if machine and machine.synced.is_set() else 0)
+        metrics.WORKERS_ALIVE.set(machine.workers.alive if machine else 0)
+        metrics.QUEUE_DEPTH.set(machine.queue.depth if machine else 0)
+        metrics.QUEUE_AGE.set(machine.queue.age if machine else 0)
+        up = {"kopf": self._kopf.down_since is None} if self._kopf else {}
+        for one in machine.reflectors if machine else ():
+            up[one.kind] = one.down_since is None and up.get(one.kind, True)
+        for kind, is_up in up.items():
+            metrics.WATCH_UP.labels(kind).set(is_up)
+
+    def _figures(self) -> Iterator[Metric]:
+        for one in self._machine.kinds.figures if self._machine else ():
+            yield from one.collect()
 
     def _is_long(self, since: float | None) -> bool:
         return since is not None and self._monotonic() - since >= _DOWN_SECONDS

@@ -19,7 +19,7 @@ from modelops.controllers.store import Key, OwnRow
 from modelops.engines import by_name
 from modelops.engines.base import METERED, Queries
 from modelops.plan import Reason
-from modelops.rollouts.state import Phase, Rollout
+from modelops.rollouts.state import Phase, Revision, Rollout
 from modelops.serving.snapshot import Measured
 from modelops.serving.status import read_rollout
 
@@ -172,10 +172,8 @@ def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
     """Return what to measure for a service; None when nothing is judged."""
     status = loaded(row).get("status") or {}
     state = read_rollout(status)
-    is_measured = state.is_at_step or state.phase in (Phase.STARTING, Phase.PROMOTING)
-    if not is_measured or state.ready_at is None:
-        return None
-    if state.stable is None or state.candidate is None:
+    stable, canary = _roles(state)
+    if stable is None or canary is None or state.ready_at is None:
         return None
     seconds = int(window.total_seconds())
     origin = int(state.ready_at.timestamp())
@@ -183,23 +181,30 @@ def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
     return Run(
         key=Key("InferenceService", row.namespace, row.name),
         run_id=state.run_id,
-        stable=state.stable.hash,
-        canary=state.candidate.hash,
+        stable=stable.hash,
+        canary=canary.hash,
         origin=origin,
         window=seconds,
         closed=closed,
-        queries=_queries(status, state),
+        queries=_queries(status, canary),
         needs_history=not state.frozen,
         bounds=Frozen.from_status(state.frozen).bounds if state.frozen else {},
     )
 
 
-def _queries(status: Mapping[str, Any], state: Rollout) -> Queries:
-    """Return the metric names of the candidate's engine."""
+def _roles(state: Rollout) -> tuple[Revision | None, Revision | None]:
+    """Return what served before the run and what is new; while it bakes their roles have changed."""
+    if state.phase is Phase.BAKING:
+        return state.previous, state.stable
+    is_measured = state.is_at_step or state.phase in (Phase.STARTING, Phase.PROMOTING)
+    return (state.stable, state.candidate) if is_measured else (None, None)
+
+
+def _queries(status: Mapping[str, Any], canary: Revision) -> Queries:
+    """Return the metric names of the new version's engine."""
     records = (status.get("placement") or {}).get("revisions") or ()
-    canary = state.candidate.hash if state.candidate else ""
     for record in records:
-        if record.get("hash") == canary:
+        if record.get("hash") == canary.hash:
             engine = by_name(record.get("engine", ""))
             return METERED if isinstance(engine, Reason) else engine.queries
     return METERED

@@ -7,7 +7,7 @@ from modelops.controllers import metrics
 from modelops.controllers.observations import Observations
 from modelops.controllers.queue import Queue
 from modelops.controllers.seam import Watched
-from modelops.controllers.store import Key, Row, Store
+from modelops.controllers.store import Key, Row, Store, Unseen
 from modelops.plan import Manifest
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ class Observer:
         """Called when an object could not be read."""
         self.purge_hooks: list[Callable[[Key], None]] = [queue.purge, observations.purge]
         """Called with the key of every object that is gone."""
+        self.change_hooks: list[Callable[[Row, Row], None]] = []
+        """Called with the row before and the row now of every object of ours that changed."""
 
     def observe(self, kind: str, type_: str | None, obj: Manifest) -> bool:
         """Put or drop one object and enqueue its roots; return whether the store changed.
@@ -52,6 +54,19 @@ class Observer:
             metrics.OBSERVE_FAILURES.labels(kind).inc()
             self.on_failure()
             return False
+
+    def lost(self, kind: str, why: Unseen) -> None:
+        """Note that a kind cannot be seen any more; what is known of it stays."""
+        if self._store.lose(kind, why):
+            level = logging.INFO if why.is_absent else logging.WARNING
+            log.log(level, "%s: cannot be seen, asked for each minute: %s", kind, why.told)
+            self.wake_all()
+
+    def regained(self, kind: str) -> None:
+        """Note that a kind can be seen."""
+        if self._store.regain(kind):
+            log.info("%s: can be seen now", kind)
+            self.wake_all()  # what could not be made or chosen before can be now
 
     def wake_all(self) -> None:
         """Plan everything again: something that plans do not see has changed."""
@@ -80,6 +95,9 @@ class Observer:
                 self._gone(watched, before)
             else:
                 self._wake(watched, before)  # a reference may have moved to another root
+                if watched.is_own:
+                    for hook in self.change_hooks:
+                        hook(before, row)
         return True
 
     def _drop(self, watched: Watched, obj: Manifest) -> bool:

@@ -1,10 +1,12 @@
 """Answer the kubelet's probes and Prometheus."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from modelops.controllers import metrics
 
@@ -43,9 +45,31 @@ def probe(*checks: Check) -> Answer:
     return answer
 
 
-def exposition() -> web.Response:
-    """Answer with all metrics."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def exposition(
+    refresh: Callable[[], None] = lambda: None, more: Callable[[], Iterable[Metric]] = tuple
+) -> Answer:
+    """Answer with all metrics: *refresh* sets gauges just before, *more* yields families of this moment.
+
+    A gauge that is set now and then would tell of the past, such as of a leader that lost its Lease.
+    """
+
+    def answer() -> web.Response:
+        refresh()
+        body = generate_latest(_All(more))
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return answer
+
+
+class _All(Collector):
+    """What the process counts, and what is made for one scrape."""
+
+    def __init__(self, more: Callable[[], Iterable[Metric]]) -> None:
+        self._more = more
+
+    def collect(self) -> Iterator[Metric]:
+        yield from REGISTRY.collect()
+        yield from self._more()
 
 
 class Lag:
@@ -61,5 +85,5 @@ class Lag:
             before = loop.time()
             await asyncio.sleep(_TICK_SECONDS)
             self.seconds = max(0.0, loop.time() - before - _TICK_SECONDS)
-            metrics.LOOP_LAG.set(self.seconds)
+            metrics.LOOP_LAG.observe(self.seconds)
             each()

@@ -6,18 +6,19 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from modelops.clients.errors import ApiError, Gone, NotFound, Unavailable
+from modelops.clients.errors import ApiError, Forbidden, Gone, NotFound, Unavailable
 from modelops.clients.kube import Kube
 from modelops.controllers import metrics
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
-from modelops.controllers.store import Store
+from modelops.controllers.store import Store, Unseen
 
 log = logging.getLogger(__name__)
 
 _FIRST_SECONDS, _CAP_SECONDS = 0.2, 30.0
 _ABSENT_SECONDS = 60.0
 _WATCH_SECONDS = (300, 600)
+_PUNCTUAL_SECONDS = 10.0
 
 
 class Reflector:
@@ -47,10 +48,14 @@ class Reflector:
         """Set once a list was complete, or the kind proved absent."""
         self.down_since: float | None = monotonic()
         """Since when there is neither list nor watch, by the monotonic clock; None when all is well."""
-        self.is_absent = False
 
     def __str__(self) -> str:
         return f"watch {self._resource.kind}" + (f" in {self._namespace}" if self._namespace else "")
+
+    @property
+    def kind(self) -> str:
+        """The kind that is watched."""
+        return self._resource.kind
 
     async def run(self) -> None:
         """List and watch for ever."""
@@ -65,15 +70,18 @@ class Reflector:
                 await self._back_off(error)
             except NotFound as error:
                 version = None
-                await self._miss(error)
+                await self._miss(error, self._watched.is_optional)
+            except Forbidden as error:
+                version = None
+                await self._miss(error, self._watched.may_be_denied)
             except ApiError as error:
+                self._restarts("failed")
                 self._fail()
                 log.warning("%s: %s", self, error)
                 await self._back_off(error)
 
     async def _list(self) -> str:
         """Put every object, drop the rows that a complete list did not hold, and return its version."""
-        metrics.WATCH_RESTARTS.labels(self._resource.kind).inc()
         seen: set[str] = set()
         version = ""
         async for page in self._kube.pages(self._resource, self._namespace, labels=self._watched.labels):
@@ -87,21 +95,20 @@ class Reflector:
             # A newer row came from a write of ours after the list was made.
             if row.uid not in seen and row.resource_version <= int(version):
                 self._observer.forget(self._resource.kind, row)
-        if self.is_absent:
-            log.info("%s: the cluster has it now", self)
-            self.is_absent = False
-            self._observer.wake_all()  # what could not be made before can be made now
+        self._observer.regained(self._resource.kind)
         self.synced.set()
+        self._restarts("listed")
         return version
 
     async def _stream(self, version: str) -> str:
         """Follow the changes after *version* and return the last version seen."""
+        seconds = random.randint(*_WATCH_SECONDS)
         stream = self._kube.watch(
             self._resource,
             version,
             self._namespace,
             labels=self._watched.labels,
-            seconds=random.randint(*_WATCH_SECONDS),
+            seconds=seconds,
             opened=self._succeed,
         )
         started, before = self._monotonic(), version
@@ -112,27 +119,32 @@ class Reflector:
                     self._observer.observe(self._resource.kind, event.type, event.object)
         finally:
             await stream.aclose()
-        if version == before and self._monotonic() - started < 1:
+        lasted = self._monotonic() - started
+        if version == before and lasted < 1:
             # Accepted and closed at once, again and again, must not become a storm.
             raise Unavailable(f"{self}: closed at once")
-        metrics.WATCH_RESTARTS.labels(self._resource.kind).inc()
+        self._restarts("ended" if lasted > seconds - _PUNCTUAL_SECONDS else "broken")
         return version
 
-    async def _miss(self, error: NotFound) -> None:
-        """Go on without the kind when it is optional, else keep asking."""
-        if not self._watched.is_optional:
+    async def _miss(self, error: NotFound | Forbidden, may_be: bool) -> None:
+        """Go on without the kind when that *may be* and ask each minute, else keep asking."""
+        if not may_be:
+            self._restarts("failed")
             self._fail()
             log.error("%s: %s", self, error)
             await self._back_off(error)
             return
-        if not self.is_absent:
-            log.info("%s: the cluster does not have it; asking each minute", self)
-        for row in self._store.rows(self._resource.kind, self._namespace):
-            self._observer.forget(self._resource.kind, row)
-        self.is_absent = True
+        is_absent = isinstance(error, NotFound)
+        if is_absent:
+            for row in self._store.rows(self._resource.kind, self._namespace):
+                self._observer.forget(self._resource.kind, row)
+        self._observer.lost(self._resource.kind, Unseen(is_absent, str(error)))
         self._succeed()
         self.synced.set()
         await self._sleep(_ABSENT_SECONDS)
+
+    def _restarts(self, why: str) -> None:
+        metrics.WATCH_RESTARTS.labels(self._resource.kind, why).inc()
 
     def _succeed(self) -> None:
         self._pause = _FIRST_SECONDS

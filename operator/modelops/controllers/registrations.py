@@ -14,6 +14,7 @@ from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Row, Store
 from modelops.governance.approvals import Question, answer
+from modelops.placement.learned import Learned
 from modelops.plan import Plan
 from modelops.registry import approval, model, policy, version
 from modelops.registry.snapshot import (
@@ -72,6 +73,7 @@ class Versions:
             job=_job(store, parsed),
             wanted_on=_wanted_on(users, key.name),
             cache=context.cache(store, digest) if digest else (),
+            measured=_measured(users, key.name),
             used_by=tuple(User("InferenceService", u.namespace, u.name) for u in users),
             image=settings.images.operator,
             pull_policy=settings.image_pull_policy or "IfNotPresent",
@@ -92,8 +94,19 @@ def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
         status = loaded(row).get("status") or {}
         for record in (status.get("placement") or {}).get("revisions") or ():
             if record.get("version") == name:
-                nodes.add((record.get("placement") or {}).get("node"))
+                place = record.get("placement") or {}
+                nodes |= {place.get("node"), *place.get("members", ())}
     return tuple(sorted(node for node in nodes if node))
+
+
+def _measured(users: tuple[Row, ...], name: str) -> tuple[Learned, ...]:
+    """Return what engines reported that serve this version; of one basis the largest overhead comes last."""
+    found = []
+    for row in users:
+        placed = (loaded(row).get("status") or {}).get("placement") or {}
+        found += [Learned.from_status(one) for one in placed.get("measured") or ()]
+    own = (one for one in found if one.version == name)
+    return tuple(sorted(own, key=lambda one: (one.basis, one.overhead_bytes)))
 
 
 def _job(store: Store, owner: ModelVersion) -> JobRow | None:

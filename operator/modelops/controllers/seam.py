@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from prometheus_client.core import Metric
+
 from modelops.clients.kinds import Resource
 from modelops.clients.kube import Kube
 from modelops.controllers.clock import Clock
@@ -58,6 +60,13 @@ class Watched:
     is_own: bool = False
     is_optional: bool = False
     """True: the kind may be absent from the cluster, and is asked for each minute."""
+    may_be_denied: bool = False
+    """True: the operator goes on without the right to list the kind, asks each minute, and plans say so."""
+    is_extra: bool = False
+    """True: nothing depends on a child of this kind; what cannot be made is told, and the plan goes on."""
+    is_named: bool = False
+    """True: where the operator serves some namespaces only, the objects of their names are asked for one by
+    one, and the kind is never listed."""
     labels: str = ""
     """Label selector that the server applies."""
     indexes: tuple[tuple[str, Index], ...] = ()
@@ -66,6 +75,16 @@ class Watched:
 
 Background = Callable[[], Awaitable[None]]
 """Runs while this replica leads; it never ends, and is started again when it fails."""
+
+
+class Told(Protocol):
+    """Metrics of what the leader knows, made at each scrape."""
+
+    def changed(self, before: Row, after: Row) -> None:
+        """Take note that a stored object changed."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +106,14 @@ class Kinds:
     watched: tuple[Watched, ...] = ()
     background: tuple[tuple[str, Background], ...] = ()
     """Name and function."""
+    figures: tuple[Told, ...] = ()
 
     def __add__(self, other: "Kinds") -> "Kinds":
         return Kinds(
-            self.roots + other.roots, self.watched + other.watched, self.background + other.background
+            self.roots + other.roots,
+            self.watched + other.watched,
+            self.background + other.background,
+            self.figures + other.figures,
         )
 
 

@@ -217,7 +217,7 @@ class Shell:
         if self._stop.is_set():
             return
         self.restarts += 1
-        metrics.WATCH_RESTARTS.labels("kopf").inc()
+        metrics.WATCH_RESTARTS.labels("kopf", "failed").inc()
         self.down_since = _now()
         self._demand()
 

@@ -79,7 +79,6 @@ class Workers:
         """Take keys until the queue is shut; one worker."""
         await synced.wait()
         self.alive += 1
-        metrics.WORKERS_ALIVE.set(self.alive)
         try:
             while (key := await self._next()) is not None:
                 try:
@@ -88,7 +87,6 @@ class Workers:
                     self._loop.queue.done(key)
         finally:
             self.alive -= 1
-            metrics.WORKERS_ALIVE.set(self.alive)
 
     async def _next(self) -> Key | None:
         while True:
@@ -169,6 +167,7 @@ class Workers:
     async def _refused(self, key: Key, row: Row, error: _Refusal) -> None:
         """Leave the refusal for the next plan to tell; it is the user's news, not an error of ours."""
         reason = _reason(error)
+        metrics.PASS_REFUSALS.labels(key.kind, reason.code).inc()
         if self._loop.observations.refused(key) != reason:
             self._tell(key, error)
             self._loop.observations.put(key, REFUSED, reason)

@@ -31,6 +31,8 @@ FETCHED_BYTES = Counter("modelops_delivery_fetched_bytes_total", "Bytes of artif
 FETCHES = Counter("modelops_delivery_fetches_total", "Artifacts brought, or not, by result.", ("result",))
 ARTIFACTS = Gauge("modelops_delivery_artifacts", "Artifacts on this node.", ("phase",))
 FREE_BYTES = Gauge("modelops_delivery_disk_free_bytes", "Free space on the disk of the store.")
+for _result in ("Ready", "DigestMismatch"):  # else the first one would be no increase
+    FETCHES.labels(_result)
 
 FETCHES_AT_ONCE = 2
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 5.0, 120.0

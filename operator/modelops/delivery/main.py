@@ -130,7 +130,7 @@ async def _keep(args: argparse.Namespace) -> None:
         clock=time.monotonic,
     )
     try:
-        async with serving(args.port, lambda: agent.is_ready):
+        async with serving(args.port, lambda: agent.is_ready, program="delivery", node=args.node):
             await agent.run()
     finally:
         await connection.close()

@@ -87,7 +87,7 @@ async def _keep(args: argparse.Namespace) -> None:
     connection = await kube.connect(args.kubeconfig)
     agent = Agent(connection, Nvml(args.node), args.node, seconds=args.seconds, clock=time.monotonic)
     try:
-        async with serving(args.port, lambda: agent.is_ready):
+        async with serving(args.port, lambda: agent.is_ready, program="nodes", node=args.node):
             await agent.run()
     finally:
         await connection.close()

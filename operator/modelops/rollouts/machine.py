@@ -17,6 +17,7 @@ from modelops.rollouts.starts import admit, desire, first
 from modelops.rollouts.state import KEEP_SPANS, Phase, Rollout, Room, Span
 from modelops.rollouts.steps import climb
 from modelops.rollouts.traffic import asked_weight
+from modelops.rollouts.verified import checked, trusted
 
 _MOVES: tuple[Callable[[Rollout, Seen, datetime], Step | None], ...] = (
     act,
@@ -45,7 +46,9 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
     neither raises nor rolls back; ``stable`` is never undefined once it was defined; advancing again from
     the result with the same *seen* and *now* comes to rest.
     """
-    drift, observed = _drift(state, seen), _observed(state, seen, now)
+    observed, seen, trust = trusted(state, seen, now)
+    drift, observed = _drift(state, seen), _observed(observed, seen, now)
+    observed, strayed = checked(observed, seen)
     for move in _MOVES:
         step = move(observed, seen, now)
         if step is not None:
@@ -53,7 +56,8 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
     else:
         step = Step(observed, after=after(observed, seen, now))
     told = tuple(_timed(event, state, now) for event in step.events)
-    return replace(step, state=_noted(state, step.state, seen, now), events=(*drift, *told))
+    events = (*trust, *drift, *strayed, *told)
+    return replace(step, state=_noted(state, step.state, seen, now), events=events)
 
 
 # --- what was seen -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from modelops.rollouts.clocks import ZERO, left, seconds
 from modelops.rollouts.promotion import finish
 from modelops.rollouts.retreat import roll_back
 from modelops.rollouts.rules import Rules, Undecided
-from modelops.rollouts.seen import Judgement, Seen, Step
+from modelops.rollouts.seen import HOLD_AT, Judgement, Seen, Step
 from modelops.rollouts.state import Pause, Phase, Rollout
 
 LASTING = frozenset({Pause.USER, Pause.INCONCLUSIVE})
@@ -37,17 +37,28 @@ def pauses(state: Rollout, seen: Seen, now: datetime) -> Step | None:
 
 
 def conclude(state: Rollout, seen: Seen, now: datetime) -> Step | None:
-    """Do what the policy says when the time is over and nothing is proven, if enough was judged for it."""
+    """Do what the policy says when the time is over and nothing is proven, if enough was judged for it.
+
+    A pause for any other reason comes first: nobody's wait, and no gap in the metrics, is decided over.
+    """
     rules, judged = seen.rules, seen.judgement
     if state.phase not in (Phase.PROGRESSING, Phase.PAUSED) or state.is_overruled:
         return None
-    if rules is None or rules.is_suspended or judged is None or not _may_conclude(rules, judged):
+    if rules is None or rules.is_suspended or judged is None or not _is_over(judged):
         return None
+    if state.paused_for - {Pause.INCONCLUSIVE} or seen.metrics_away_since is not None:
+        return None
+    if rules.undecided is Undecided.PAUSE or _undecidable(rules, judged):
+        return None
+    told = f"{seen.service}: {judged.message}; {judged.requests} canary requests were judged, of which "
     if rules.undecided is Undecided.ROLL_BACK:
-        return roll_back(state, seen, "Inconclusive", f"{seen.service}: {judged.message}; rolled back", now)
-    if seen.hold is None and judged.is_within:
-        return finish(state, seen, rules, now, judged.message)
-    return None
+        message = f"{told}onInconclusive: Rollback needs {rules.min_requests}; rolled back"
+        return roll_back(state, seen, "Inconclusive", message, now)
+    if seen.hold is not None or state.is_misrouted:
+        return None
+    assert state.candidate is not None
+    why = f"{told}onInconclusive: Promote needs {rules.min_requests}".removeprefix(f"{seen.service}: ")
+    return finish(state, seen, rules, now, why)
 
 
 def pause(state: Rollout, why: Pause, message: str, now: datetime) -> Step:
@@ -69,10 +80,25 @@ def resumed(state: Rollout, seen: Seen, now: datetime) -> Rollout:
     return replace(state, phase=Phase.PROGRESSING, phase_at=now, reason="Progressing", message=message)
 
 
-def _may_conclude(rules: Rules, judged: Judgement) -> bool:
-    is_over = judged.verdict == "Inconclusive" and judged.reason != "NoData"
-    is_told = rules.undecided is not Undecided.PAUSE and rules.min_requests is not None
-    return is_over and is_told and judged.requests >= (rules.min_requests or 0)
+def _is_over(judged: Judgement) -> bool:
+    """Return whether the time for a decision is over; requests that are missing are no time."""
+    return judged.verdict == "Inconclusive" and judged.reason != "NoData"
+
+
+def _undecidable(rules: Rules, judged: Judgement) -> str:
+    """Return why the policy's onInconclusive leaves it to a person, with the numbers; empty: it does not."""
+    wanted = f"onInconclusive: {rules.undecided.value} needs"
+    if judged.requests < rules.min_requests:
+        return f"{wanted} {rules.min_requests} judged canary requests, found {judged.requests}"
+    if not judged.is_stable_healthy:
+        return f"{wanted} a healthy stable version, found it failing in its last windows"
+    if rules.undecided is not Undecided.PROMOTE:
+        return ""
+    if judged.beyond is not None:
+        return f"{wanted} every estimate within what is unacceptable, found {judged.beyond}"
+    if judged.robust >= HOLD_AT:
+        return f"{wanted} evidence of a regression below {HOLD_AT:g}:1, found {judged.robust:.3g}:1"
+    return ""
 
 
 def _causes(state: Rollout, seen: Seen, now: datetime) -> Iterator[Cause]:
@@ -138,7 +164,8 @@ def _of_the_judge(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> It
                 yield Pause.NO_DATA, message
         case "Inconclusive", _:
             if not state.is_overruled:
-                yield Pause.INCONCLUSIVE, message
+                why = "" if rules.undecided is Undecided.PAUSE else _undecidable(rules, judged)
+                yield Pause.INCONCLUSIVE, f"{message}; {why}" if why else message
         case "Continue", "BaselineUnhealthy":
             yield Pause.BASELINE_UNHEALTHY, message
         case "Continue", "NotComparable":

@@ -99,6 +99,7 @@ def idle(state: Rollout) -> Rollout:
         weight=0,
         mirror=0,
         is_matched=False,
+        is_misrouted=False,
         capacity=0,
         fixed_pods=None,
         stable_capacity=100,

@@ -71,7 +71,7 @@ class Rules:
     pauses_without_data: bool = True
     """False: without requests it waits at its weight (noData: Continue)."""
     undecided: Undecided = Undecided.PAUSE
-    min_requests: int | None = None
+    min_requests: int = 500
     """Requests of the candidate that *undecided* needs to promote or roll back by itself."""
     approves_start: bool = False
     """Whether a person lets a run start."""
@@ -121,6 +121,7 @@ def rules(policy: Policy, *, by_pods: bool = False) -> Rules:
         rolls_back=policy.on_regression is OnRegression.ROLLBACK,
         pauses_without_data=policy.no_data_action is NoDataAction.PAUSE,
         undecided=Undecided(policy.on_inconclusive),
+        min_requests=policy.min_requests,
         approves_start=policy.approves_start,
         approves_promotion=policy.approves_promotion
         or bool(policy.switch and not policy.switch.auto_promote),

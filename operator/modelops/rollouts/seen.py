@@ -7,6 +7,9 @@ from modelops.plan import Event, Reason
 from modelops.rollouts.rules import Rules
 from modelops.rollouts.state import Acted, Revision, Rollout
 
+HOLD_AT = 4.0
+"""Evidence of a regression from which no weight is raised."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pods:
@@ -35,13 +38,19 @@ class Route:
     """Percent of requests that the accepted route copies to the candidate."""
     is_matched: bool = False
     """Whether the accepted route sends matched requests to the candidate."""
+    is_pinned: bool = False
+    """Whether it sends clients that bear the candidate's cookie to it."""
     fault: Reason | None = None
     """Why the last write is not accepted; None: it is, or there was none."""
+    alone: "Route | None" = None
+    """What the last write does, if Accepted is enough: the gateway says nothing about references.
+    None: it does, or it has not accepted the last write."""
 
     @property
     def is_clear(self) -> bool:
         """Whether nothing reaches the candidate for certain; None is an older route that may still run."""
-        return self.candidate_weight == 0 and not self.mirror and not self.is_matched
+        reaches = self.mirror or self.is_matched or self.is_pinned
+        return self.candidate_weight == 0 and not reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +68,11 @@ class Judgement:
     has_canary_traffic: bool = False
     """Whether the last window has a request to the candidate."""
     requests: int = 0
-    """Requests of the candidate that were judged."""
-    is_within: bool = False
-    """Whether every point estimate is within what is acceptable."""
+    """Requests of the candidate that every enforced metric has judged."""
+    beyond: str | None = None
+    """The estimate that is beyond what is acceptable, with its numbers; None: every one is within."""
+    is_stable_healthy: bool = True
+    """Whether stable's own errors are within the SLO, so that it is something to go back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,8 @@ class Seen:
     """Whether *hold* is about room on nodes, which is not the version's fault."""
     desired_hold: Reason | None = None
     """What speaks against starting *desired*; room on nodes never does."""
+    misrouted: Reason | None = None
+    """What the counted requests say against this step's split; None: nothing, or too few were counted."""
     judgement: Judgement | None = None
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None

@@ -165,6 +165,12 @@ class Rollout:
     """Weight that the last pass really asked of the route: 0 while the candidate has no ready pod."""
     accepted: int | None = None
     """Weight of the candidate on the accepted route; None: not seen in this run."""
+    is_misrouted: bool = False
+    """Whether the requests counted at this step do not go with its weight."""
+    alone_at: datetime | None = None
+    """Since when the newest route is accepted by a gateway that says nothing about its references."""
+    takes_alone: bool = False
+    """Whether Accepted alone counts: this gateway never says whether references resolve."""
     phase_at: datetime | None = None
     """When the phase began."""
     started_at: datetime | None = None
@@ -257,6 +263,9 @@ def to_status(state: Rollout) -> dict[str, Any]:
                 "asked": state.asked,
                 "mirror": state.mirror or None,
                 "matched": state.is_matched or None,
+                "mismatch": state.is_misrouted or None,
+                "acceptedAloneAt": _print(state.alone_at),
+                "acceptedAlone": state.takes_alone or None,
             }
         ),
         "pods": _pods(state),
@@ -304,6 +313,9 @@ def from_status(status: Mapping[str, Any]) -> Rollout:
         asked=traffic.get("asked"),
         mirror=traffic.get("mirror", 0),
         is_matched=traffic.get("matched", False),
+        is_misrouted=traffic.get("mismatch", False),
+        alone_at=_parse(traffic.get("acceptedAloneAt")),
+        takes_alone=traffic.get("acceptedAlone", False),
         room=Room(pods.get("room", Room.SURGE)),
         capacity=pods.get("candidate", status.get("capacity", 0)),
         fixed_pods=pods.get("fixed"),

@@ -8,11 +8,10 @@ from modelops.rollouts.capacity import candidate_pods, sized, stable_pods
 from modelops.rollouts.clocks import ZERO, is_settled, left
 from modelops.rollouts.promotion import finish
 from modelops.rollouts.rules import Rules, Stage
-from modelops.rollouts.seen import Judgement, Seen, Step, agrees
+from modelops.rollouts.seen import HOLD_AT, Judgement, Seen, Step, agrees
 from modelops.rollouts.starts import is_known
 from modelops.rollouts.state import Phase, Rollout, Room
 
-HOLD_AT = 4.0
 STEP_BACK_AT = 20.0
 
 
@@ -31,7 +30,7 @@ def climb(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     if state.step_at is None or left(state.step_at, stage.dwell, now) > ZERO:
         return None
     if not rules.is_analysed:
-        return _next(state, seen, rules, now, "ready; no analysis by policy")
+        return None if state.is_misrouted else _next(state, seen, rules, now, "ready; no analysis by policy")
     if stage.is_preview:
         return _previewed(state, seen, rules, now)
     return _judged(state, seen, rules, now)
@@ -85,7 +84,8 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
         return None
     if judged.verdict == "Rollback":
         return _hold(state, seen, judged)
-    if judged.verdict == "Promote" and later(state, rules, seen.replicas) is None:
+    is_proven = judged.verdict == "Promote" and not state.is_misrouted
+    if is_proven and later(state, rules, seen.replicas) is None:
         state = replace(state, judged_to=judged.window_end)
         return finish(state, seen, rules, now, judged.message)
     if judged.verdict != "Continue" or judged.reason == "BaselineUnhealthy":
@@ -95,7 +95,7 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
     seen_window = replace(state, judged_to=judged.window_end)
     if judged.robust >= STEP_BACK_AT and state.step > 0:
         return _at_step(seen_window, seen, rules, state.step - 1, now, "shows harm, one step back")
-    if judged.robust >= HOLD_AT or not judged.has_canary_traffic:
+    if judged.robust >= HOLD_AT or not judged.has_canary_traffic or state.is_misrouted:
         return None
     if rules.stage(state.step).is_final:
         return finish(replace(seen_window, mirror=0), seen, rules, now, "its mirrored run is over", asks=True)

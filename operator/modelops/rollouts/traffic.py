@@ -7,6 +7,9 @@ from modelops.rollouts.state import Rollout
 FULL = 100
 TOO_UNLIKELY = 15.1
 """chi2 with one degree of freedom that a right split exceeds once in 10 000 times."""
+LEAST_POINTS, LEAST_PART = 1.0, 0.1
+"""A share that is off by less than a point, or a tenth of the smaller share, is precise enough: at many
+requests chi2 would hold a step for a gateway that rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +65,17 @@ def mismatch(canary: int, stable: int, weight: int) -> float:
     total, share = canary + stable, weight / 100
     expected = total * share * (1 - share)
     return (canary - total * share) ** 2 / expected if expected else 0.0
+
+
+def strays(canary: int, stable: int, weight: int) -> bool:
+    """Return whether the counted requests go another way than *weight* percent says: by more than chance,
+    and by more than a little.
+
+    Source: research/rollouts.md 9.2 for chi2; Gateway API, HTTPBackendRef.weight: implementations may be off
+    by their precision, and its conformance test lets 5 points pass.
+    """
+    measured = measured_percent(canary, stable)
+    if measured is None:
+        return False
+    least = max(LEAST_POINTS, LEAST_PART * min(weight, FULL - weight))
+    return abs(measured - weight) >= least and mismatch(canary, stable, weight) > TOO_UNLIKELY

@@ -14,7 +14,15 @@ from typing import Any
 
 from modelops.analysis.ledger import Era as Earlier
 from modelops.analysis.ledger import Span
-from modelops.analysis.settings import Confidence, ErrorMargin, LatencyMargin, Metric, Mode, Settings
+from modelops.analysis.settings import (
+    Baseline,
+    Confidence,
+    ErrorMargin,
+    LatencyMargin,
+    Metric,
+    Mode,
+    Settings,
+)
 from modelops.rollouts.state import KEEP_ERAS, Era, Rollout
 from modelops.serving import judging
 from modelops.serving.snapshot import Snapshot
@@ -69,6 +77,7 @@ def to_wire(settings: Settings) -> dict[str, Any]:
         "confidence": {_camel(k): v for k, v in asdict(settings.confidence).items()},
         "metrics": [{"name": m.name, "mode": m.mode.value, "weight": m.weight} for m in settings.metrics],
         "steps": list(settings.steps),
+        **({} if settings.baseline is Baseline.STABLE else {"baseline": settings.baseline.value}),
     }
 
 
@@ -83,6 +92,7 @@ def of_wire(wire: Mapping[str, Any]) -> Settings:
         confidence=Confidence(confidence["falseRollback"], confidence["missedRegression"]),
         metrics=tuple(Metric(m["name"], Mode(m["mode"]), m["weight"]) for m in wire["metrics"]),
         steps=tuple(wire["steps"]),
+        baseline=Baseline(wire.get("baseline", Baseline.STABLE)),
         **{name: timedelta(seconds=wire[_camel(name)]) for name in _TIMES},
     )
 

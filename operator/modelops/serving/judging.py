@@ -1,5 +1,6 @@
 """Ask the judge about a running rollout, with the policy's own settings."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from modelops.analysis.frozen import Frozen, freeze
 from modelops.analysis.judge import judge
 from modelops.analysis.ledger import Era, Span
 from modelops.analysis.verdict import Verdict
-from modelops.api.policy import Policy, Preset
+from modelops.api.policy import Baseline, Policy, Preset
 from modelops.rollouts.rules import rules
 from modelops.rollouts.seen import Judgement
 from modelops.rollouts.state import Phase, Rollout
@@ -39,7 +40,14 @@ def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
         max_duration=policy.max_duration,
         min_dwell=policy.min_dwell,
         steps=policy.steps,
+        baseline=_baseline(policy),
     )
+
+
+def _baseline(policy: Policy) -> judge_settings.Baseline:
+    """Return what the candidate is compared with: requests that were chosen are not like stable's."""
+    is_alone = policy.matches or policy.switch is not None or policy.baseline is Baseline.NONE
+    return judge_settings.Baseline.NONE if is_alone else judge_settings.Baseline.STABLE
 
 
 def of_this_run(seen: Snapshot, state: Rollout) -> Snapshot:
@@ -50,8 +58,8 @@ def of_this_run(seen: Snapshot, state: Rollout) -> Snapshot:
 
 
 def is_judged(state: Rollout) -> bool:
-    """Return whether the candidate is compared with stable now."""
-    return state.is_at_step or state.phase is Phase.PROMOTING
+    """Return whether the new version is judged now: beside stable, or alone while it bakes."""
+    return state.is_at_step or state.phase in (Phase.PROMOTING, Phase.BAKING)
 
 
 def frozen_of(state: Rollout, measured: Measured) -> Frozen | None:
@@ -81,19 +89,30 @@ def ask(
         return None
     if not is_judged(state) or state.ready_at is None:
         return None
-    asked = rules(policy, by_pods=demand.gateway(seen) is None)
+    asked = rules(policy, by_pods=demand.by_pods(seen))
     step_at, dwell = state.step_at, asked.stage(state.step).dwell
+    is_baking = state.phase is Phase.BAKING
+    is_last = not is_baking and later(state, asked, demand.replicas(seen.service.spec)) is None
+    switched = _switched_at(state)
+    if is_baking and not any(window.start >= switched for window in seen.measured.windows):
+        return None  # what promoted it stays told until there is something to say
     return judge(
         in_force or settings(policy, seen.runtime),
         frozen,
         seen.measured.windows,
         started_at=state.ready_at.timestamp(),
-        at_last_step=later(state, asked, demand.replicas(seen.service.spec)) is None,
+        at_last_step=is_last,
         dwell_served=step_at is not None and now - step_at >= dwell,
         paused=paused,
         earlier=earlier,
         carry=(seen.status.get("rollout") or {}).get("carry"),
+        switched_at=switched if is_baking else None,
     )
+
+
+def _switched_at(state: Rollout) -> float:
+    """Return since when all requests go to the version that bakes, in epoch seconds."""
+    return math.inf if state.phase_at is None else state.phase_at.timestamp()
 
 
 def word(verdict: Verdict | None) -> Judgement | None:
@@ -108,4 +127,7 @@ def word(verdict: Verdict | None) -> Judgement | None:
         verdict.robust,
         end,
         verdict.has_canary_request,
+        verdict.requests,
+        verdict.beyond,
+        verdict.is_stable_healthy,
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from modelops.api.service import RolloutAction
 from modelops.engines import by_name, pick, picked_because
-from modelops.engines.base import Engine
+from modelops.engines.base import Engine, Launch
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
 from modelops.placement.fit import Refusal, choose
 from modelops.plan import Manifest, Plan, Reason, Ref
@@ -15,7 +15,21 @@ from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
-from modelops.serving import consent, demand, eras, history, judging, manifests, revisions, routes, status
+from modelops.serving import (
+    consent,
+    demand,
+    eras,
+    features,
+    groups,
+    history,
+    judging,
+    manifests,
+    monitors,
+    revisions,
+    routes,
+    status,
+)
+from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
 
@@ -59,7 +73,8 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
         status=status.build(seen, step.state, wanted, fitted, kept, verdict, now, doubt=doubt)
         | history.noted(seen, before, step.state, step.events, verdict, now),
         apply=_children(seen, step.state, kept),
-        delete=_leftovers(seen, step.state),
+        patch=routes.patches(seen, step.state),
+        delete=_leftovers(seen, step.state, kept),
         events=step.events,
         after=step.after,
     )
@@ -111,7 +126,7 @@ def _fit(
     known = records.get(wanted.hash)
     if _is_made(seen, state, wanted.hash):
         return Fitted(wanted, known, gate, placement=known.placement if known else None)
-    engine = _engine(seen, version)
+    engine = _nodes_unseen(seen) or _engine(seen, version)
     if isinstance(engine, Reason):
         return Fitted(wanted, None, gate, engine)
     ask = demand.demand(seen, version, engine)
@@ -126,6 +141,17 @@ def _fit(
         place = known.placement
     record = demand.record(seen, version, engine, place, wanted, owner)
     return Fitted(wanted, record, gate, placement=place)
+
+
+def _nodes_unseen(seen: Snapshot) -> Reason | None:
+    """Refuse to place anything where the operator may not see the nodes."""
+    if not seen.nodes_unseen:
+        return None
+    return Reason(
+        "NodesUnseen",
+        f"{seen.name}: needs to see nodes and ModelNodes to choose a place, found {seen.nodes_unseen}; give "
+        "the operator that right: the chart's rbac.clusterReader",
+    )
 
 
 def _engine(seen: Snapshot, version: VersionRow) -> Engine | Reason:
@@ -189,7 +215,8 @@ def _situation(
     replicas = demand.replicas(seen.service.spec)
     candidate, action = state.candidate, seen.service.spec.rollout
     waits = fitted is not None and fitted.waits_for_capacity
-    lacking = routes.unsupported(seen) if state.stable else None  # a first version takes no share of another
+    # A first version takes no share of another.
+    lacking = features.unsupported(seen) if state.stable else None
     if candidate is None or (fitted is not None and fitted.revision.hash == candidate.hash):
         hold, candidate_waits = fitted.hold if fitted else None, waits
     else:
@@ -206,6 +233,7 @@ def _situation(
         hold=lacking or hold,
         waits_for_capacity=candidate_waits and lacking is None,
         desired_hold=lacking or (fitted.hold if fitted and not waits else None),
+        misrouted=count.wrong if (count := counted(seen, state)) else None,
         judgement=judgement,
         metrics_away_since=seen.measured.away_since,
         action=_asked(action) if action else None,
@@ -224,7 +252,7 @@ def _rules(seen: Snapshot, state: Rollout) -> Rules | None:
         return None
     if seen.policy is None:
         return NO_POLICY
-    return rules(seen.policy, by_pods=demand.gateway(seen) is None)
+    return rules(seen.policy, by_pods=demand.by_pods(seen))
 
 
 def _pods(seen: Snapshot, revision: Revision | None, wanted: int) -> Pods:
@@ -271,15 +299,17 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         out += [
             manifests.volume(record.owner, record.digest, record.store),
             manifests.claim(record.owner, record.digest),
-            manifests.deployment(record, replicas=count, role=role),
+            groups.workload(record, replicas=count, role=role),
             manifests.service(record),
             manifests.disruption_budget(record),
         ]
+    own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
     if out:
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
-        own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
-    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept)))
+    # Last: where it cannot be made, nothing else waits for it.
+    monitor = [monitors.pod_monitor(own, seen.defaults.monitor)] if out and seen.defaults.monitor else []
+    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)), *monitor)
 
 
 def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> Rollout:
@@ -294,20 +324,25 @@ def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
     return state if is_there else replace(state, candidate=None)
 
 
+def _launches(kept: Mapping[str, manifests.Revision]) -> dict[str, Launch]:
+    return {revision: record.launch for revision, record in kept.items()}
+
+
 def _unique(objects: list[Manifest]) -> list[Manifest]:
     """Return the objects without repeats: two revisions of one version share a volume and a claim."""
     return list({(o["kind"], o["metadata"]["name"]): o for o in objects}.values())
 
 
-def _leftovers(seen: Snapshot, state: Rollout) -> tuple[Ref, ...]:
+def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> tuple[Ref, ...]:
     """Return children of revisions that nobody needs: no role, and no accepted route names them.
 
     While the gateway has not answered for the last write, an older one may still send to any of them.
     """
     candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
-    named = routes.named(seen)
-    stale = (*routes.stale(seen, state),)
+    named = routes.named(seen, state)
+    unmonitored = () if seen.defaults.monitor else seen.monitors
+    stale = (*routes.stale(seen, state, _launches(kept)), *unmonitored)
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 
