@@ -197,6 +197,17 @@ def test_the_pod_of_an_engine_is_admitted(core, engine):
     assert not [path for path in mounted if path.startswith("/var/run/secrets")]
 
 
+@pytest.mark.parametrize("path", sorted((GOLDEN / "families").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_engine_with_each_family_of_models_is_admitted(core, path):
+    deployment = yaml.safe_load(path.read_text())
+    template = deployment["spec"]["template"]
+    template["metadata"] |= {"name": path.stem.lower(), "namespace": NAMESPACE}
+    core.create_namespaced_pod(NAMESPACE, {"apiVersion": "v1", "kind": "Pod", **template}, **STRICT)
+    deployment["metadata"] |= {"namespace": NAMESPACE}
+    deployment["metadata"].pop("ownerReferences")
+    client.AppsV1Api(core.api_client).create_namespaced_deployment(NAMESPACE, deployment, **STRICT)
+
+
 @pytest.mark.parametrize("engine", CASES)
 def test_nothing_of_an_engine_reaches_out(core, engine):
     objects = rendered(engine)

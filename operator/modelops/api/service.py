@@ -836,7 +836,7 @@ class InferenceService(Resource):
         Rule(
             "size(self.metadata.name) <= 40 || !has(self.spec.accelerator)"
             " || !has(self.spec.accelerator.nodes) || self.spec.accelerator.nodes == 1",
-            "a service on several nodes has a name of at most 40 letters, pods add more; choose a shorter one",
+            "a service on several nodes has a name of at most 40 letters, as pods add more; shorten it",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
