@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelops.api import names
+from modelops.governance import audit
 from modelops.plan import Manifest, Plan
 from modelops.serving import revisions
 from modelops.serving.manifests import Owner
@@ -25,6 +26,7 @@ def broken(cluster: Cluster, kind: str, plan: Plan) -> list[str]:
         out += _child(child)
     if kind == "InferenceService" and plan.status is not None:
         out += _records(plan.status)
+        out += _history(plan.status)
         out += _admission(cluster, plan)
         out += _traffic(cluster, plan)
     return out
@@ -61,6 +63,15 @@ def _records(status: Mapping[str, Any]) -> list[str]:
         ):
             out.append(f"record {record['hash']}: is not the same when read back")
     return out
+
+
+def _history(status: Mapping[str, Any]) -> list[str]:
+    """The chain holds, and what is kept of it is bounded."""
+    kept = status.get("history") or ()
+    wrong = audit.broken_at(kept, status.get("audit") or {})
+    out = [] if wrong is None else [f"history: entry {wrong} does not follow"]
+    size = len(json.dumps(kept, separators=(",", ":")))
+    return out + ([f"history: {len(kept)} entries, {size} bytes"] if len(kept) > 20 or size > 20000 else [])
 
 
 def _admission(cluster: Cluster, plan: Plan) -> list[str]:

@@ -106,6 +106,7 @@ class Services:
             apex=_apex(reading, key, service.uid),
             features=self._features(reading, service),
             measured=measured if isinstance(measured, Measured) else Measured(),
+            gate=context.gate(reading),
             reports=reading.observation(key, REPORTS) or (),
             refused=reading.refused(),
         )

@@ -104,6 +104,10 @@ class Seen:
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None
     action: Acted | None = None
+    approval_of: str = ""
+    """Model on which a Promote must be an approval; empty: the policy asks for none."""
+    distrust: Reason | None = None
+    """Why no approval can be believed now; None: the gate in front of them is proven to be in force."""
 
 
 @dataclass(frozen=True, slots=True)
