@@ -200,15 +200,18 @@ class Figures:
             ready.add_metric((node.name,), float(node.can_run_pods))
         yield ready
         families = tuple(
-            GaugeMetricFamily(f"modelops_gpus_{what}", text, labels=("product",))
+            GaugeMetricFamily(f"modelops_gpus_{what}", text, labels=("resource", "product"))
             for what, text in (
-                ("allocatable", "GPUs that nodes offer to pods, by product."),
-                ("requested", "GPUs that pods on nodes have asked for, by product."),
-                ("free", "GPUs that the operator would give to a new pod, by product."),
-                ("unhealthy", "GPUs that a node offers though its agent found them broken, by product."),
+                ("allocatable", "GPUs, shares or slices that nodes offer to pods, by product."),
+                ("requested", "GPUs, shares or slices that pods on nodes have asked for, by product."),
+                ("free", "GPUs, shares or slices that the operator would give to a new pod, by product."),
+                (
+                    "unhealthy",
+                    "GPUs, shares or slices that a node offers though they are broken, by product.",
+                ),
             )
         )
-        sums: dict[str, list[int]] = {}
+        sums: dict[tuple[str, str], list[int]] = {}
         for node in inventory.nodes:
             for device in node.devices:
                 if device.gpu is None:
@@ -217,11 +220,11 @@ class Figures:
                 free = node.free(name) if node.can_run_pods else 0
                 broken = node.health[name].broken if name in node.health else 0
                 seen = (node.total(name), node.used.get(name, 0), free, broken)
-                known = sums.setdefault(device.gpu.product, [0] * len(seen))
+                known = sums.setdefault((name, device.gpu.product), [0] * len(seen))
                 known[:] = [a + b for a, b in zip(known, seen, strict=True)]
-        for product, counts in sorted(sums.items()):
+        for labels, counts in sorted(sums.items()):
             for family, count in zip(families, counts, strict=True):
-                family.add_metric((product,), count)
+                family.add_metric(labels, count)
         yield from families
 
 

@@ -12,6 +12,7 @@ from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.pools import Pools
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
+from modelops.controllers.route_sweep import RouteSweep
 from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
@@ -41,6 +42,7 @@ def assemble(parts: Parts) -> Kinds:
             ("measuring", Measuring(parts).run),
             ("pools", Pools(parts).run),
             ("volumes", VolumeSweep(parts).run),
+            ("routes", RouteSweep(parts).run),
         ),
         figures=(Figures(parts.store, parts.observations, services.inventory),),
     )

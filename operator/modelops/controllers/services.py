@@ -368,19 +368,7 @@ def _lent(store: Store, key: Key) -> Iterable[LentRow]:
     for kind in (HTTP_ROUTE, GRPC_ROUTE):
         for row in store.find(kind, references.BY_LENT, f"{key.namespace}/{key.name}"):
             assert isinstance(row, route_rows.RouteStored)
-            yield LentRow(
-                kind=kind,
-                name=row.name,
-                uid=row.uid,
-                resource_version=str(row.resource_version),
-                backends=row.lent,
-                found=row.found.get(key.name),
-                has_annotations=row.has_annotations,
-                hostnames=row.hostnames,
-                is_accepted=row.ours.is_accepted,
-                is_alone=row.ours.is_alone,
-                fault=row.ours.fault,
-            )
+            yield route_rows.lent(row, kind, key.name)
 
 
 def _aims(store: Store, key: Key, uid: str) -> Iterable[tuple[str, str]]:

@@ -210,7 +210,7 @@ def _situation(
     seen: Snapshot, state: Rollout, fitted: Fitted | None, judgement: Judgement | None, now: datetime
 ) -> Seen:
     replicas = demand.replicas(seen.service.spec)
-    candidate, action = state.candidate, seen.service.spec.rollout
+    candidate, action, count = state.candidate, seen.service.spec.rollout, counted(seen, state)
     waits = fitted is not None and fitted.waits_for_capacity
     # A first version takes no share of another.
     lacking = features.unsupported(seen) if state.stable else None
@@ -230,7 +230,8 @@ def _situation(
         hold=lacking or hold,
         waits_for_capacity=candidate_waits and lacking is None,
         desired_hold=lacking or (fitted.hold if fitted and not waits else None),
-        misrouted=count.wrong if (count := counted(seen, state)) else None,
+        misrouted=count.wrong if count else None,
+        is_doubted=count is not None and count.is_doubted,
         judgement=judgement,
         metrics_away_since=seen.measured.away_since,
         action=Acted(str(action.action), action.run_id, action.wait) if action else None,
