@@ -51,6 +51,11 @@ class Named:
     def __str__(self) -> str:
         return f"read {self._resource.kind} {', '.join(self._names)}"
 
+    @property
+    def kind(self) -> str:
+        """The kind that is read."""
+        return self._resource.kind
+
     async def run(self) -> None:
         """Read for ever."""
         while True:
