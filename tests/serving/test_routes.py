@@ -15,6 +15,8 @@ from tests.serving.test_story import NO_GATEWAY, Story
 from tests.serving.test_strategies import CANARY, condition, gateway, gateway_class, route, story, weights
 
 GRPC = ("GRPCRoute",)
+HALF = {"requests": 2990, "errors": 6}
+"""As many requests as stable has, whatever the weight."""
 SLOW = {**CANARY, "minDwell": "90s"}
 """Long enough for a window that began in the step."""
 CUSTOM = {"name": "Custom", "image": "registry.example.com/own:3"}
@@ -57,7 +59,7 @@ def test_9_2_accepted_alone_is_believed_after_a_time_and_told_once():
 
 def test_9_2_what_a_terse_gateway_lets_through_is_measured():
     told = story({"canary": SLOW, "traffic": {"acceptTimeout": "30s"}})
-    told.cluster.traffic = Traffic(canary={"requests": 3000, "errors": 6})
+    told.cluster.traffic = Traffic(canary=HALF)
     told.want("chat-2").until(Phase.PROGRESSING)
     terse(told, 300)
     assert (told.state.phase, told.state.weight) == (Phase.PROGRESSING, 20)
@@ -69,7 +71,7 @@ def test_9_2_what_a_terse_gateway_lets_through_is_measured():
 
 def test_9_2_a_split_that_is_not_as_told_holds_the_step_and_is_told_once():
     told = story({"canary": SLOW})
-    told.cluster.traffic = Traffic(canary={"requests": 3000, "errors": 6})
+    told.cluster.traffic = Traffic(canary=HALF)
     told.want("chat-2").until(Phase.PROGRESSING).run(300)
     assert (told.state.phase, told.state.weight) == (Phase.PROGRESSING, 20)
     assert events(told).count("TrafficSplitMismatch") == 1
@@ -256,7 +258,7 @@ def test_s63_pods_that_vanish_take_their_clients_cookie_with_them():
 
 def test_s63_pinned_clients_make_another_share_and_that_holds_nothing():
     told = story(COOKIE, features=())
-    told.cluster.traffic = Traffic(canary={"requests": 3000, "errors": 6})
+    told.cluster.traffic = Traffic(canary=HALF)
     told.want("chat-2").until(Phase.PROGRESSING).run(60)
     assert told.state.weight == 50
     assert "TrafficSplitMismatch" not in events(told)
