@@ -453,7 +453,7 @@ def test_where_a_policy_asks_for_approval_promote_is_one_and_needs_the_verb(
     server.status("InferenceService", namespace, "chat", {**RUNNING, "rollout": gated})
     lacks = (
         "chat: user alice lacks verb approve on models/chat, which promoting a run whose policy asks for "
-        "approval needs; ask an administrator for it\n"
+        "approval needs; ask an administrator for it"
     )
     until(lambda: modelops("rollout", "promote", "chat", *ALICE) == (1, "", lacks))
 

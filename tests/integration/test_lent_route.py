@@ -22,6 +22,7 @@ from modelops.controllers.execute import Executor
 from modelops.controllers.observations import Observations
 from modelops.controllers.observe import Observer
 from modelops.controllers.queue import Queue
+from modelops.controllers.reading import Reading
 from modelops.controllers.seam import Watched
 from modelops.controllers.store import Key, OwnRow, Store
 from modelops.plan import Manifest, Patch, Plan, Ref
@@ -187,7 +188,7 @@ def test_the_users_manager_keeps_all_but_the_rules_and_is_told_of_the_conflict(t
 def test_an_edit_that_comes_between_is_a_conflict_and_planned_again(told):
     async def story(kube: Kube, namespace: str) -> None:
         seen = await kube.apply(web("HTTPRoute", namespace), field_manager=GIT)
-        store, observer, executor = parts(kube)
+        store, observer, executor, reading = parts(kube)
         observer.observe("HTTPRoute", "ADDED", seen)
         edited = web("HTTPRoute", namespace)
         edited["spec"]["rules"].insert(0, {"backendRefs": [{"name": "new", "port": 80}]})
@@ -195,11 +196,11 @@ def test_an_edit_that_comes_between_is_a_conflict_and_planned_again(told):
         owner = OwnRow.of(newer)
         about = kinds.resource_of("v1", "ConfigMap")
         with pytest.raises(Conflict):
-            await executor.execute(about, owner, Plan(patch=(shifted(seen, 20),)))
+            await executor.execute(about, reading, owner, Plan(patch=(shifted(seen, 20),)))
         untouched = await kube.get(Ref(splitters.ROUTE_API, "HTTPRoute", namespace, "web"))
         assert untouched["metadata"]["resourceVersion"] == newer["metadata"]["resourceVersion"]
         observer.observe("HTTPRoute", "MODIFIED", newer)
-        await executor.execute(about, owner, Plan(patch=(shifted(newer, 20),)))
+        await executor.execute(about, reading, owner, Plan(patch=(shifted(newer, 20),)))
         found = await kube.get(Ref(splitters.ROUTE_API, "HTTPRoute", namespace, "web"))
         assert [b.get("weight") for b in found["spec"]["rules"][1]["backendRefs"]] == [720, 180, 100]
         row = store.get("HTTPRoute", namespace, "web")
@@ -213,19 +214,21 @@ def test_a_route_that_is_gone_is_let_be(told):
     async def story(kube: Kube, namespace: str) -> None:
         seen = await kube.apply(web("HTTPRoute", namespace), field_manager=GIT)
         await kube.delete(Ref(splitters.ROUTE_API, "HTTPRoute", namespace, "web"))
-        _, _, executor = parts(kube)
+        _, _, executor, reading = parts(kube)
         await executor.execute(
-            kinds.resource_of("v1", "ConfigMap"), OwnRow.of(seen), Plan(patch=(shifted(seen, 20),))
+            kinds.resource_of("v1", "ConfigMap"), reading, OwnRow.of(seen), Plan(patch=(shifted(seen, 20),))
         )
 
     told(story)
 
 
-def parts(kube: Kube) -> tuple[Store, Observer, Executor]:
+def parts(kube: Kube) -> tuple[Store, Observer, Executor, Reading]:
     store, queue = Store(), Queue[Key]()
     watched = (Watched(ROUTES[0], route_rows.route, lambda row, store: ()),)
-    observer = Observer(watched, store, queue, Observations(queue.add))
-    return store, observer, Executor(kube, store, observer, Recorder(kube, "test", "test"), watched)
+    observations = Observations(queue.add)
+    observer = Observer(watched, store, queue, observations)
+    executor = Executor(kube, store, observer, Recorder(kube, "test", "test"), watched)
+    return store, observer, executor, Reading(Key("ConfigMap", "", "owner"), store, observations)
 
 
 # --- our own routes on the real schema ---------------------------------------------------------------

@@ -269,7 +269,14 @@ class Kube:
         """
         # Replaced, not tested: a test that fails is 422, another version in the result is 409.
         held = {"op": "replace", "path": "/metadata/resourceVersion", "value": wanted.resource_version}
-        return await self.patch(wanted, [held, *operations], _JSON_PATCH)
+        try:
+            return await self.patch(wanted, [held, *operations], _JSON_PATCH)
+        except errors.Invalid as error:
+            # What does not apply to another version is no fault of the patch.
+            found = (await self.get(wanted))["metadata"]["resourceVersion"]
+            if found == wanted.resource_version:
+                raise
+            raise errors.Conflict(f"{wanted}: was {wanted.resource_version}, is {found}") from error
 
     async def delete(self, wanted: Ref, propagation: str = "Background") -> None:
         """Delete under the preconditions that *wanted* carries; one that is gone already is success.
