@@ -13,7 +13,6 @@ from modelops.api.meta import (
     Column,
     Conditions,
     Count,
-    Line,
     ListMap,
     Malformed,
     Names,
@@ -24,8 +23,14 @@ from modelops.api.meta import (
     Spec,
     Status,
     Unbuilt,
-    Word,
     refusals,
+)
+from modelops.api.metrics import (
+    BESIDE_STABLE,
+    Metric,
+    MetricMode,
+    MetricSetting,
+    metric_setting,
 )
 from modelops.api.quantities import (
     Duration,
@@ -33,6 +38,7 @@ from modelops.api.quantities import (
     Percent,
     Points,
     cel_percent,
+    cel_points,
     parse_duration,
     parse_percent,
     parse_points,
@@ -101,14 +107,6 @@ class PinnedBy(StrEnum):
 
     GATEWAY = "Gateway"
     COOKIE = "Cookie"
-
-
-class MetricMode(StrEnum):
-    """What a metric may do."""
-
-    ENFORCE = "Enforce"
-    REPORT = "Report"
-    OFF = "Off"
 
 
 class NoDataAction(StrEnum):
@@ -197,6 +195,11 @@ OWN_ROUTE_NEEDS_GATEWAY = "a route of your own has a gateway; remove routeRef or
 REPLICAS_ALONE = (
     "without a gateway nothing is mirrored, matched or pinned; use provider GatewayAPI, or remove shadow, "
     "canary.mirrorFirst, canary.match and canary.sessionAffinity"
+)
+
+NOTHING_BESIDE = (
+    "ratio, counter, gauge and score need a stable version that answers like requests; with matched "
+    "requests, a preview or baseline None use a threshold, or set mode to Off"
 )
 
 _PRESET_METRICS = {
@@ -415,10 +418,19 @@ class ErrorMargins(Spec):
 class QualityMargins(Spec):
     """How much worse the answers may be."""
 
+    rules: ClassVar = (
+        Rule(
+            f"{_or(cel_points('self.maxDrop'), 'maxDrop', '1.0')}"
+            f" < {_or(cel_points('self.unacceptable'), 'unacceptable', '3.0')}",
+            "maxDrop must be below unacceptable, 1pp and 3pp when absent; correct one of them",
+            path=".maxDrop",
+        ),
+    )
+
     max_drop: Points | None = None
-    """Drop up to which a candidate is as good, such as 1pp."""
+    """Drop up to which a candidate is as good, in percentage points.  Absent: 1pp."""
     unacceptable: Points | None = None
-    """Drop that must be ruled out before promotion, such as 3pp."""
+    """Drop that must be ruled out before promotion, in percentage points.  Absent: 3pp."""
 
 
 class Margins(Spec):
@@ -428,11 +440,8 @@ class Margins(Spec):
     """How much slower.  Absent: 10% is as good, 30% is unacceptable."""
     errors: ErrorMargins | None = None
     """How many more errors.  Absent: 25% is as good, 100% unacceptable, below 0.5% no matter, SLO 1%."""
-    quality: Annotated[
-        QualityMargins | None,
-        Refused("quality metrics are not supported yet; leave the margin for quality out"),
-    ] = None
-    """How much worse the answers; not supported yet."""
+    quality: QualityMargins | None = None
+    """How much worse the answers, by metrics of your own.  Absent: 1pp is as good, 3pp is unacceptable."""
 
 
 _BUDGET = Rule(
@@ -449,38 +458,6 @@ class Confidence(Spec):
     it is held to fixed limits.  Absent: 0.01."""
     missed_regression: Annotated[float | None, _BUDGET] = None
     """Probability that an unacceptable candidate is promoted, over the whole run.  Absent: 0.05."""
-
-
-_CUSTOM_METRIC = "custom metrics are not supported yet; use errors, ttft, tpot or e2e"
-
-
-class Metric(Spec):
-    """One metric, added or overridden by its name."""
-
-    name: Annotated[Word, Refused(_CUSTOM_METRIC, ("errors", "ttft", "tpot", "e2e"))]
-    """Built-in metric: errors, ttft (first token), tpot (each further token) or e2e (whole request)."""
-    mode: MetricMode | None = None
-    """Enforce, Report (shown, decides nothing) or Off.  Absent: Enforce."""
-    weight: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Share of the error budget, relative to the other metrics.  Absent: 1."""
-    margin: Annotated[Line | None, Refused(_CUSTOM_METRIC)] = None
-    """Margin of a metric of your own; not supported yet."""
-    histogram: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Histogram of your own; not supported yet."""
-    ratio: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Share of bad events; not supported yet."""
-    counter: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Events without a total; not supported yet."""
-    gauge: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Level of your own; not supported yet."""
-    score: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Mean score; not supported yet."""
-    threshold: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Fixed bound; not supported yet."""
-    provider: Annotated[
-        Unbuilt | None, Refused("a Prometheus per metric is not supported yet; leave provider out")
-    ] = None
-    """Prometheus of this metric; not supported yet."""
 
 
 class NoData(Spec):
@@ -647,10 +624,24 @@ def _is_not(strategy: str) -> str:
 _NO_RECREATE = "(!has(self.canary) || !has(self.canary.capacity) || self.canary.capacity != 'Recreate')"
 
 
+_ALONE = (
+    f"({_is('BlueGreen')} || (has(self.canary) && has(self.canary.match))"
+    " || (has(self.analysis.baseline) && self.analysis.baseline == 'None'))"
+)
+_NEEDS_STABLE = " || ".join(f"has(m.{kind})" for kind in BESIDE_STABLE)
+
+
 class PolicySpec(Spec):
     """How a service goes from one version to the next; an empty one is complete."""
 
     rules: ClassVar = (
+        Rule(
+            f"!has(self.analysis) || !has(self.analysis.metrics) || !{_ALONE} || self.analysis.metrics.all(m,"
+            f" (has(m.mode) && m.mode == 'Off') || !({_NEEDS_STABLE}))",
+            NOTHING_BESIDE,
+            "FieldValueForbidden",
+            ".analysis.metrics",
+        ),
         Rule(f"{_is_not('BlueGreen')} || !has(self.canary)", NO_CANARY, "FieldValueForbidden", ".canary"),
         Rule(
             f"{_is('BlueGreen')} || !has(self.blueGreen)", NO_BLUE_GREEN, "FieldValueForbidden", ".blueGreen"
@@ -861,15 +852,6 @@ class ErrorMargin:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricSetting:
-    """One metric and what it may do."""
-
-    name: str
-    mode: MetricMode
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy with every default filled in: durations as timedelta, percentages as ratios."""
 
@@ -985,7 +967,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         baseline=analysis.baseline or Baseline.STABLE,
         latency=_latency(analysis),
         errors=_errors(analysis),
-        quality=Margin(*(parse_points(text) for text in QUALITY_MARGIN)),
+        quality=_quality(analysis),
         false_rollback=_budget("falseRollback", confidence.false_rollback, FALSE_ROLLBACK),
         missed_regression=_budget("missedRegression", confidence.missed_regression, MISSED_REGRESSION),
         metrics=_metrics(analysis),
@@ -1032,6 +1014,15 @@ def _goes_together(spec: PolicySpec) -> None:
     is_yours = bool(spec.traffic and spec.traffic.route_ref)
     _require(not (is_yours and by_pods), "traffic.routeRef", OWN_ROUTE_NEEDS_GATEWAY)
     _require(not (is_yours and shapes), "traffic", WEIGHTS_ALONE)
+    _require(not _compares_alone(spec, canary), "analysis.metrics", NOTHING_BESIDE)
+
+
+def _compares_alone(spec: PolicySpec, canary: Canary) -> bool:
+    """Return whether a metric needs a stable version beside the candidate where there is none."""
+    analysis = spec.analysis or Analysis()
+    is_alone = spec.strategy is Strategy.BLUE_GREEN or canary.match or analysis.baseline is Baseline.NONE
+    given = [m for m in analysis.metrics or () if m.mode is not MetricMode.OFF]
+    return bool(is_alone) and any(getattr(m, kind) for m in given for kind in BESIDE_STABLE)
 
 
 def _your_route(given: RouteRef | None) -> YourRoute | None:
@@ -1167,6 +1158,15 @@ def _min_requests(analysis: Analysis) -> int:
     return given
 
 
+def _quality(analysis: Analysis) -> Margin:
+    given = (analysis.margins or Margins()).quality or QualityMargins()
+    path = "analysis.margins.quality"
+    low = _read(parse_points, f"{path}.maxDrop", given.max_drop, QUALITY_MARGIN[0])
+    high = _read(parse_points, f"{path}.unacceptable", given.unacceptable, QUALITY_MARGIN[1])
+    _require(low < high < 1, f"{path}.maxDrop", "wanted less than unacceptable; correct one of them")
+    return Margin(low, high)
+
+
 def _ordered(path: str, low: str | None, high: str | None, defaults: tuple[str, str]) -> tuple[float, float]:
     max_regression = _percent(f"{path}.maxRegression", low, defaults[0])
     unacceptable = _percent(f"{path}.unacceptable", high, defaults[1])
@@ -1194,4 +1194,4 @@ def _metrics(analysis: Analysis) -> tuple[MetricSetting, ...]:
     _require(
         judged, "analysis.metrics", "preset None judges by no metric; remove metrics or choose another preset"
     )
-    return tuple(MetricSetting(m.name, m.mode or MetricMode.ENFORCE, m.weight or 1) for m in given)
+    return tuple(metric_setting(m, f"spec.analysis.metrics[{i}]") for i, m in enumerate(given))

@@ -51,7 +51,9 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
             break
     else:
         step = Step(observed, after=after(observed, seen, now))
-    return replace(step, state=_noted(state, step.state, seen, now), events=(*trust, *drift, *strayed, *step.events))
+    return replace(
+        step, state=_noted(state, step.state, seen, now), events=(*trust, *drift, *strayed, *step.events)
+    )
 
 
 # --- what was seen -----------------------------------------------------------------------------------
