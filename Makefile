@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-scale
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -99,6 +99,9 @@ bench-judge: venv  ## the judge beside Flagger's and Argo Rollouts' rules on sim
 
 bench-judge-fast: venv  ## the same, the cells and the 300 runs that CI asks for
 	@$(BIN)/python -m tests.bench.bench_judge --cells fast $(ARGS)
+
+bench-scale: venv  ## 1,000 services on a real API server with kwok's nodes (root; builds kwok once); ARGS="--services 200"
+	@$(BIN)/python -m tests.bench.bench_scale $(ARGS)
 
 clean:  ## remove .venv and caches of tools in this folder; the shared cache stays
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info operator/*.egg-info

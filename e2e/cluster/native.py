@@ -117,6 +117,11 @@ class Native:
     def kubeconfig(self) -> Path:
         return self._layout.kubeconfig
 
+    @property
+    def audit(self) -> Path:
+        """Return what the product's accounts asked the API server for: one JSON event a line."""
+        return self._layout.audit
+
     def user_kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
         return certs.user(self._layout, user, groups)
 

@@ -142,6 +142,11 @@ class Layout:
         return self.state / "admin.kubeconfig"
 
     @property
+    def audit(self) -> Path:
+        """Return the record of what the product's accounts asked the API server for: JSON lines."""
+        return self.logs / "audit.log"
+
+    @property
     def logs(self) -> Path:
         """Return the folder with one log per process."""
         return self.state / "logs"

@@ -76,10 +76,10 @@ class Plan:
 
     status: Manifest | None = None
     apply: tuple[Manifest, ...] = ()
-    patch: tuple[Patch, ...] = ()
     delete: tuple[Ref, ...] = ()
     events: tuple[Event, ...] = ()
     after: timedelta | None = field(default=None)
+    patch: tuple[Patch, ...] = ()
 
 
 def ref(manifest: Manifest) -> Ref:

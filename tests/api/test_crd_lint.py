@@ -31,8 +31,6 @@ ModelVersion.spec.source.oci
 ModelVersion.spec.source.pvc
 ModelVersion.spec.source.s3
 ModelApproval.spec.attestation
-InferenceService.spec.accelerator.partition
-InferenceService.spec.accelerator.sharing
 InferenceService.spec.engine.adapters
 InferenceService.spec.placement.topology
 InferenceService.spec.scaling.metric

@@ -370,6 +370,32 @@ def test_with_watched_namespaces_rights_in_namespaces_are_roles_in_each() -> Non
         assert narrow == granted("ClusterRole", name), "as much as cluster-wide, and no more"
 
 
+def bound_to(account: str, objects: tuple[Manifest, ...]) -> set[str]:
+    """Return the roles that are bound to an account."""
+    return {
+        f"{obj['roleRef']['kind']}/{obj['roleRef']['name']}"
+        for obj in objects
+        if obj["kind"].endswith("RoleBinding") and account in {who["name"] for who in obj["subjects"]}
+    }
+
+
+def test_with_watched_namespaces_the_operator_needs_no_cluster_role_that_is_not_switched_off_alone() -> None:
+    values = ('watchNamespaces=["team-a"]',)
+    roles = {"Role/modelops-operator", "Role/modelops-leader"}
+    reader, volumes = "ClusterRole/modelops-cluster-reader", "ClusterRole/modelops-volumes"
+    assert bound_to("modelops", rendered(*values)) == {*roles, reader, volumes}
+    assert bound_to("modelops", rendered(*values, "rbac.clusterReader=false")) == {*roles, volumes}
+    assert bound_to("modelops", rendered(*values, "rbac.volumes=false")) == {*roles, reader}
+    read = [rule for role, rule in rules(rendered(*values)) if role == reader]
+    assert {verb for rule in read for verb in rule["verbs"]} == {"get", "list", "watch"}
+
+
+def test_a_role_in_a_namespace_lets_its_namespace_be_read_and_no_other() -> None:
+    objects = rendered('watchNamespaces=["team-a"]', "rbac.userRoles=false")
+    found = [(role, rule["verbs"]) for role, rule in rules(objects) if "namespaces" in rule["resources"]]
+    assert found == [("Role/modelops-operator", ["get"])]
+
+
 def test_rights_and_accounts_can_be_somebody_elses() -> None:
     objects = rendered("rbac.create=false", "rbac.userRoles=false", "cleanup.enabled=false")
     assert names(objects, *RULES, "RoleBinding", "ClusterRoleBinding") == []
@@ -523,15 +549,16 @@ def test_users_annotations_win_over_the_charts() -> None:
 
 
 def test_optional_objects_come_when_asked_for() -> None:
-    monitor = "monitoring.coreos.com/v1/ServiceMonitor"
+    monitoring = tuple(f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PrometheusRule"))
     more = rendered(
         "networkPolicy.enabled=true",
         "metrics.serviceMonitor.enabled=true",
+        "metrics.alerts.enabled=true",
         'extraObjects=[{"apiVersion":"v1","kind":"ConfigMap","metadata":'
         '{"name":"{{ .Release.Name }}-extra"}}]',
         "podDisruptionBudget.enabled=false",
         "cleanup.enabled=false",
-        kinds=(STAMPS, monitor),
+        kinds=(STAMPS, *monitoring),
     )
     default = {(obj["kind"], obj["metadata"]["name"]) for obj in rendered()}
     asked = {(obj["kind"], obj["metadata"]["name"]) for obj in more}
@@ -540,12 +567,44 @@ def test_optional_objects_come_when_asked_for() -> None:
         ("NetworkPolicy", "modelops-delivery"),
         ("NetworkPolicy", "modelops-nodes"),
         ("ServiceMonitor", "modelops"),
+        ("PodMonitor", "modelops-delivery"),
+        ("PodMonitor", "modelops-nodes"),
+        *(("PrometheusRule", f"modelops-{name}") for name in ("operator", "governance", "services", "nodes")),
         ("ConfigMap", "modelops-extra"),
     }
     gone = {name for _, name in default - asked}
     assert gone == {"modelops", "modelops-cleanup"}
-    pod = one(more, "Deployment", "modelops")["spec"]["template"]
-    assert "prometheus.io/scrape" not in pod["metadata"]["annotations"], "else it is scraped twice"
+    for made in more:
+        if made["kind"] in ("Deployment", "DaemonSet"):
+            notes = made["spec"]["template"]["metadata"].get("annotations") or {}
+            assert "prometheus.io/scrape" not in notes, "else it is scraped twice"
+
+
+def test_a_monitor_finds_the_pods_and_the_port_of_its_program() -> None:
+    objects = rendered(
+        "metrics.serviceMonitor.enabled=true", kinds=(STAMPS, "monitoring.coreos.com/v1/ServiceMonitor")
+    )
+    for monitor in (obj for obj in objects if obj["kind"] == "PodMonitor"):
+        daemon = one(objects, "DaemonSet", monitor["metadata"]["name"])["spec"]
+        assert monitor["spec"]["selector"] == daemon["selector"]
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        ports = {port["name"] for port in daemon["template"]["spec"]["containers"][0]["ports"]}
+        assert endpoint["port"] in ports
+
+
+def test_the_charts_alerts_are_the_files_word_for_word() -> None:
+    objects = rendered(
+        "metrics.alerts.enabled=true", kinds=(STAMPS, "monitoring.coreos.com/v1/PrometheusRule")
+    )
+    made = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "PrometheusRule"}
+    files = (Path(__file__).parents[2] / "config" / "alerts").glob("*.yaml")
+    assert made == {f"modelops-{path.stem}": yaml.safe_load(path.read_text())["spec"] for path in files}
+
+
+def test_alerts_are_refused_where_nobody_would_read_them() -> None:
+    done = template(URL, "metrics.alerts.enabled=true")
+    assert done.returncode != 0
+    assert "metrics.alerts.enabled: needs the kind PrometheusRule" in done.stderr
 
 
 def test_what_cleans_up_runs_after_the_uninstall_and_leaves_nothing_of_its_own() -> None:

@@ -1,5 +1,6 @@
 """What runs beside the plans: which volumes go, when the gate changed, and which runs are measured."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -32,6 +33,17 @@ def test_a_volume_goes_with_its_service():
         for obj in cluster.of(kind):
             cluster.remove(kind, NAMESPACE, obj["metadata"]["name"])
     assert unused(cluster) == ["1a"]
+
+
+def test_a_volume_of_a_namespace_that_is_not_served_is_left_to_who_made_it():
+    for watched, found in ((), ["1a"]), ((NAMESPACE,), ["1a"]), (("another",), []):
+        cluster = serving()
+        for kind in ("InferenceService", "Pod", "Deployment"):
+            for obj in cluster.of(kind):
+                cluster.remove(kind, NAMESPACE, obj["metadata"]["name"])
+        settings = cluster.parts.settings.model_copy(update={"watch_namespaces": watched})
+        cluster.parts = replace(cluster.parts, settings=settings)
+        assert unused(cluster) == found
 
 
 def written(*times: str, **more) -> dict:

@@ -1,12 +1,14 @@
 """The watch of a child kind, against a server that answers as the test says."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
 from modelops.controllers.reflector import Reflector
+from modelops.controllers.store import Unseen
 from tests.clients.scripted import connected, refusal
 from tests.controllers.little import WATCHED, Little, obj
 
@@ -149,7 +151,7 @@ def test_an_optional_kind_that_is_absent_is_asked_for_each_minute_and_holds_up_n
     assert story.pauses == [60, 60]
     assert story.names == ["a"]
     absent = Story(refusal(404)).tell()
-    assert absent.reflector.is_absent
+    assert absent.little.store.unseen("ConfigMap").is_absent
     assert absent.reflector.synced.is_set()
     assert absent.reflector.down_since is None
 
@@ -163,6 +165,35 @@ def test_a_kind_that_must_be_there_is_not_synced_while_it_is_absent():
     story = Story(refusal(404), refusal(404)).tell(watched=WATCHED[0])
     assert not story.reflector.synced.is_set()
     assert story.reflector.down_since is not None
+
+
+def test_a_kind_that_may_be_denied_is_asked_for_each_minute_keeps_its_rows_and_holds_up_nobody():
+    watched = replace(CONFIG_MAPS, may_be_denied=True)
+    story = Story(page(config_map("a", 1)), refusal(410), refusal(403, "no"), refusal(403, "no"), page())
+    story.tell(watched=watched)
+    assert story.pauses[1:] == [60, 60]
+    assert story.little.store.unseen("ConfigMap") is None
+    denied = Story(page(config_map("a", 1)), refusal(410), refusal(403, "no")).tell(watched=watched)
+    assert denied.names == ["a"]
+    unseen = denied.little.store.unseen("ConfigMap")
+    assert (unseen.is_absent, unseen.told) == (False, "list ConfigMap: no")
+    assert denied.reflector.down_since is None
+    first = Story(refusal(403, "no")).tell(watched=watched)
+    assert first.reflector.synced.is_set()
+
+
+def test_what_could_not_be_seen_wakes_everything_once_when_it_is_lost_and_once_when_it_is_back():
+    little = Little()
+    little.observer.observe("Widget", None, obj("Widget", "w", "1", 1))
+    little.woken()
+    little.observer.lost("ConfigMap", Unseen(is_absent=True, told="in a"))
+    assert little.woken() == ["w"]
+    little.observer.lost("ConfigMap", Unseen(is_absent=True, told="in b"))
+    assert little.woken() == []
+    little.observer.regained("ConfigMap")
+    assert little.woken() == ["w"]
+    little.observer.regained("ConfigMap")
+    assert little.woken() == []
 
 
 def test_a_watch_that_is_closed_at_once_is_no_storm():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelops.controllers import rows
+from modelops.controllers import route_rows, rows
 from modelops.plan import Manifest
 from modelops.serving.snapshot import Exit
 
@@ -105,7 +105,7 @@ def route(*conditions: Manifest, parent: Manifest = PARENT) -> Manifest:
     ],
 )
 def test_what_the_gateway_says_about_a_route(found, is_accepted, fault):
-    row = rows.route(found)
+    row = route_rows.route(found).ours
     assert (row.is_accepted, row.fault) == (is_accepted, fault)
     assert row.weights == (("chat-1", 80), ("chat-2", 20))
 
@@ -121,7 +121,7 @@ def test_a_weight_that_somebody_changed_is_seen(weights, has_drifted):
     names = ("chat-1", "chat-2")
     backends = [{"name": name, "weight": weight} for name, weight in zip(names, weights, strict=True)]
     wanted = {"spec": {"rules": [{"backendRefs": backends}]}}
-    assert rows.route_drifted(rows.route(route(*GOOD)), wanted) is has_drifted
+    assert route_rows.route_drifted(route_rows.route(route(*GOOD)), wanted) is has_drifted
 
 
 def test_a_deployment_that_somebody_scaled_is_seen():

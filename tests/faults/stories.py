@@ -28,6 +28,8 @@ class Story:
     act: Callable[[FakeApi], None]
     is_done: Callable[[FakeApi], bool]
     traffic: Traffic = field(default_factory=Traffic)
+    few: int = 4
+    """So many of its writes are struck where not every one is."""
     jump: float = 0.0
     """By so many seconds the machine's wall clock jumps ten seconds after the story began."""
 
@@ -101,6 +103,28 @@ def _two_candidates() -> Cluster:
     return cluster
 
 
+def asked(action: str) -> Callable[[FakeApi], None]:
+    """Return what a person asks of the run that is in status, or of the one that was rolled back last."""
+
+    def act(api: FakeApi) -> None:
+        status = (api.get(*SERVICE) or {})["status"]
+        run = status["rejected"][-1]["runId"] if action == "Retry" else status["rollout"]["runId"]
+        edit({"spec": {"rollout": {"action": action, "runId": run}}})(api)
+
+    return act
+
+
+def _approved_under(patch: Manifest) -> Cluster:
+    """Return a cluster that serves chat-1 under a changed policy, and in which chat-2 may run."""
+    cluster = _under(patch, situations.serving())
+    situations.proven(situations.pinned(cluster, "chat-2"), "chat-1", "chat-2")
+    return situations.approved(cluster, "chat-2")
+
+
+BLUE_GREEN: Manifest = {"spec": {"strategy": "BlueGreen", "canary": None, "blueGreen": {"bake": "20s"}}}
+SHADOW: Manifest = {"spec": {"strategy": "Shadow", "shadow": {"percent": 20, "duration": "40s"}}}
+
+
 def nothing(api: FakeApi) -> None:
     """Do nothing: time alone moves the story."""
 
@@ -129,6 +153,38 @@ STORIES = (
     ),
     Story("supersede", _two_candidates, want("chat-3"), rests(Phase.PAUSED, "chat-3", 20)),
     Story("delete", situations.serving, lambda api: api.delete(*SERVICE), _is_gone),
+    Story("abort", lambda: situations.at_step(20), asked("Abort"), rests(Phase.ROLLED_BACK, "chat-1"), few=2),
+    Story(
+        "retry",
+        lambda: _under(waits_at(20), situations.rolled_back()),
+        asked("Retry"),
+        rests(Phase.PAUSED, "chat-2", 20),
+        few=2,
+    ),
+    Story("revert", lambda: situations.at_step(20), want("chat-1"), rests(Phase.STABLE, "chat-1"), few=2),
+    Story(
+        "blue-green",
+        lambda: _approved_under(BLUE_GREEN),
+        want("chat-2"),
+        rests(Phase.STABLE, "chat-2"),
+        few=2,
+    ),
+    Story(
+        "blue-green goes back",
+        lambda: _approved_under(BLUE_GREEN),
+        want("chat-2"),
+        rests(Phase.ROLLED_BACK, "chat-1"),
+        Traffic(canary=WORSE),
+        few=2,
+    ),
+    Story("shadow", lambda: _approved_under(SHADOW), want("chat-2"), rests(Phase.STABLE, "chat-2"), few=2),
+    Story(
+        "S66 delete in mid-run",
+        lambda: situations.at_step(20),
+        lambda api: api.delete(*SERVICE),
+        _is_gone,
+        few=2,
+    ),
 )
 
 

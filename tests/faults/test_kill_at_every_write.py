@@ -1,4 +1,4 @@
-"""Kill or freeze the leader at every write of every story: the end is the same, and nobody's request is lost.
+"""S65: kill or freeze the leader at every write of every story: one end, and nobody's request is lost.
 
 The default run takes some writes of each story; ``--all-faults`` takes every one (``make test-faults``).
 """
@@ -11,8 +11,6 @@ from tests.fakeapi.requests import Asked
 from tests.faults.campaign import Blow, Injection, Outcome, run
 from tests.faults.stories import STORIES, Story
 
-FEW = 4
-"""So many writes of a story are struck by default, each by another blow."""
 BY_NAME = {story.name: story for story in STORIES}
 
 
@@ -50,11 +48,11 @@ def _injections(story: Story, writes: int, *, whole: bool) -> list[Injection]:
     if whole:
         return [Injection(blow, write) for blow in blows for write in range(writes)]
     first = STORIES.index(story)  # another blow begins each story, so that all meet every kind of write
-    step = max(1, writes // FEW)
+    step = max(1, writes // story.few)
     return [
         Injection(blows[(first + number) % len(blows)], write)
         for number, write in enumerate(range(0, writes, step))
-    ][:FEW]
+    ][: story.few]
 
 
 def _wrong(story: Story, outcome: Outcome) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelops.api.names import UNKNOWN_ENVIRONMENT
 from modelops.governance.approvals import Approval, Question, answer
 from modelops.governance.countersign import (
     MARGIN,
@@ -63,6 +64,14 @@ def test_whose_approval_counts(approval, code):
     found = answer(ASK, (approval,), NOW)
     assert [ignored.reason.code for ignored in found.ignored] == ([code] if code else [])
     assert (found.hold is None) == (code is None)
+
+
+def test_nothing_may_run_where_the_environment_is_not_known_even_if_none_would_ask_for_approvals():
+    nowhere = replace(ASK, environment=UNKNOWN_ENVIRONMENT, requirement=Requirement())
+    assert answer(replace(nowhere, environment="prod"), (), NOW).hold is None
+    found = answer(nowhere, (), NOW)
+    assert found.hold is not None
+    assert found.hold.code == "EnvironmentUnknown"
 
 
 def test_one_person_counts_once():

@@ -12,6 +12,7 @@ import pytest
 import e2e.cluster
 from e2e.cluster import cache
 from e2e.cluster.existing import impersonating
+from e2e.cluster.native import Native
 
 NAMED = "MODELOPS_TEST_KUBECONFIG"
 """The administrator's kubeconfig of a cluster without modelops, to use instead of one of our own."""
@@ -32,6 +33,8 @@ class Api:
     """The administrator's."""
     user: _AsUser
     """Returns a kubeconfig that acts as a user in groups."""
+    audit: Path | None = None
+    """What the accounts of modelops-system asked for, one JSON event a line; None: the server is not ours."""
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +50,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with cache.lock("integration-tests"):  # another session would take it down under this one
         try:
             cluster.up(layers={"control-plane"})
-            yield Api(cluster.kubeconfig, cluster.user_kubeconfig)
+            audit = cluster.audit if isinstance(cluster, Native) else None
+            yield Api(cluster.kubeconfig, cluster.user_kubeconfig, audit)
         finally:
             cluster.down()
 

@@ -104,8 +104,32 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         "2",
         "accelerator.count is Auto or a whole number from 1 to 64",
     ),
-    ("InferenceService", "accelerator.sharing", {}, "choosing how a GPU is shared is not supported yet"),
-    ("InferenceService", "accelerator.partition", "1g.10gb", "choosing a MIG profile is not supported yet"),
+    ("InferenceService", "accelerator.sharing", "Often", "Unsupported value"),
+    ("InferenceService", "accelerator.partition", "half", "should match"),
+    (
+        "InferenceService",
+        "accelerator",
+        {"partition": "1g.10gb", "resourceName": "nvidia.com/gpu"},
+        "accelerator.partition finds the resource of its slices itself",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"partition": "1g.10gb", "count": 2},
+        "slices and shares of GPUs work alone",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"sharing": "MPS", "count": 2},
+        "slices and shares of GPUs work alone",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"sharing": "Exclusive", "resourceName": "amd.com/gpu"},
+        "accelerator.sharing is known of NVIDIA's GPUs alone",
+    ),
     (
         "InferenceService",
         "placement.tolerations",
@@ -478,6 +502,19 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "resources": {"requests": {"cpu": 2, "memory": "4Gi"}, "limits": {"memory": "8Gi"}},
             },
         },
+    ),
+    (
+        "a slice of a GPU",
+        "InferenceService",
+        {
+            "model": {"version": "fraud-7"},
+            "accelerator": {"partition": "1g.10gb+me", "sharing": "Exclusive", "count": "Auto"},
+        },
+    ),
+    (
+        "GPUs that nobody shares",
+        "InferenceService",
+        {"model": {"version": "fraud-7"}, "accelerator": {"sharing": "Exclusive", "count": 2}},
     ),
     (
         "a container of one's own",

@@ -21,14 +21,17 @@ CASES = {
     "MLServer": "a-pickle-that-its-model-allows-runs-in-mlserver-unchanged",
     "Triton": "a-pod-of-triton-mounts-the-version-under-the-models-name",
     "Custom": "a-pod-of-the-users-own-image-stands-behind-the-meter",
+    "vLLM on a slice": "a-pod-asks-for-the-tightest-mig-slice-by-its-resource",
+    "vLLM on a share": "a-share-of-a-gpu-leaves-the-other-shares-their-memory",
 }
+"""Shape, its name beginning with the engine, to the golden case that has it."""
 
 
 def rendered(engine: str) -> dict[str, dict[str, Any]]:
     """Return the objects of the engine's golden plan by kind."""
     plan = yaml.safe_load((GOLDEN / CASES[engine] / "plan.yaml").read_text())
     found = {obj["kind"]: obj for obj in plan["apply"]}
-    assert found["Deployment"]["metadata"]["labels"]["modelops.dev/engine"] == engine
+    assert found["Deployment"]["metadata"]["labels"]["modelops.dev/engine"] == engine.partition(" ")[0]
     for obj in found.values():
         obj["metadata"] |= {"namespace": NAMESPACE}
         obj["metadata"].pop("ownerReferences", None)

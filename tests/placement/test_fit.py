@@ -287,22 +287,6 @@ def test_the_tightest_place_is_chosen(nodes, used, wanted, place):
             id="least memory",
         ),
         pytest.param(
-            [node("n", "NVIDIA-L4", labels={"nvidia.com/gpu.product": "NVIDIA-L4-MIG-1g.5gb"})],
-            {},
-            demand(),
-            "NeverFits",
-            "MigUnsupported",
-            id="slices",
-        ),
-        pytest.param(
-            [node("n")],
-            {},
-            demand(resource_name="nvidia.com/mig-1g.10gb"),
-            "NeverFits",
-            "MigUnsupported",
-            id="slices by name",
-        ),
-        pytest.param(
             [
                 node(
                     "n",
@@ -561,7 +545,12 @@ def test_a_refusal_in_status_has_its_reason_and_every_node():
 BYTES = st.integers(0, 2**53)
 TEXT = st.text(min_size=1, max_size=12)
 FOOTPRINTS = st.builds(
-    Footprint, *[BYTES] * 6, st.integers(1, 2**20), st.integers(1, 2**10), st.integers(1, 100)
+    Footprint,
+    *[BYTES] * 6,
+    st.integers(1, 2**20),
+    st.integers(1, 2**10),
+    st.integers(1, 100),
+    st.text(max_size=9),
 )
 PLACEMENTS = st.builds(
     Placement,
@@ -581,6 +570,8 @@ PLACEMENTS = st.builds(
     driver_major=st.none() | st.integers(1, 999),
     shares=st.integers(1, 16),
     is_time_sliced=st.booleans(),
+    resource=st.sampled_from([GPU, "nvidia.com/mig-1g.10gb"]),
+    basis=st.text(max_size=16),
 )
 
 

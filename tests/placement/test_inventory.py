@@ -111,15 +111,16 @@ def test_broken_gpus_are_not_free(allocatable, healthy, free):
         pytest.param(NODE, None, None, False, id="a good node"),
         pytest.param(replace(NODE, ready=False), None, "NodeNotReady", True, id="not ready"),
         pytest.param(replace(NODE, unschedulable=True), None, "NodeCordoned", True, id="cordoned"),
+        pytest.param(labelled(product="NVIDIA-A100-MIG-1g.5gb"), None, None, False, id="MIG, single"),
         pytest.param(
-            labelled(product="NVIDIA-A100-MIG-1g.5gb"), None, "MigUnsupported", False, id="MIG, single"
+            labelled(product="NVIDIA-A100-MIG-INVALID", memory="0"),
+            None,
+            "MigInvalid",
+            True,
+            id="MIG, single, on GPUs that are not cut alike",
         ),
         pytest.param(
-            replace(NODE, allocatable={"nvidia.com/mig-1g.10gb": 7}),
-            None,
-            "MigUnsupported",
-            False,
-            id="MIG, mixed",
+            replace(NODE, allocatable={"nvidia.com/mig-1g.10gb": 7}), None, None, False, id="MIG, mixed"
         ),
         pytest.param(
             replace(NODE, allocatable={GPU: 1, "nvidia.com/mig-1g.10gb": 7}),

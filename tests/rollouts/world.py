@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from modelops.analysis.verdict import Verdict
 from modelops.plan import Event, Reason
 from modelops.rollouts.capacity import candidate_pods, previous_pods, stable_pods
 from modelops.rollouts.machine import advance
@@ -15,6 +16,7 @@ from modelops.rollouts.rules import Rules, Stage
 from modelops.rollouts.seen import Judgement, Pods, Route, Seen
 from modelops.rollouts.state import Acted, Phase, Revision, Rollout, from_status, to_status
 from modelops.rollouts.traffic import Shares, shares
+from modelops.serving.judging import word
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -61,6 +63,8 @@ class World:
     requests: int = 1000
     beyond: str | None = None
     is_stable_healthy: bool = True
+    said: Verdict | None = None
+    """What the real judge said; None: *verdict*, *reason* and *robust* stand for it."""
     has_metrics: bool = True
     away_since: datetime | None = None
     action: Acted | None = None
@@ -152,6 +156,8 @@ class World:
         is_judged = state.is_at_step or state.phase in (Phase.PROMOTING, Phase.BAKING)
         if not self.has_metrics or not is_judged:
             return None
+        if self.said is not None:
+            return word(self.said)
         window = int((self.now - NOW).total_seconds()) // 30 * 30
         end = NOW + timedelta(seconds=window)
         return Judgement(
@@ -180,8 +186,7 @@ class World:
 
     def _effects(self, state: Rollout, events: tuple[Event, ...]) -> Iterator[Callable[[], None]]:
         status, wanted = to_status(state), self._wanted(state)
-        ready = self.ready(self.state.candidate) if state.candidate == self.state.candidate else 0
-        goal = shares(state, candidate_ready=ready)
+        goal = shares(state, candidate_ready=self.ready(state.candidate))
         yield lambda: setattr(self, "status", status)
         for revision, count in wanted.items():
             yield lambda revision=revision, count=count: self.deployments.update({revision: count})

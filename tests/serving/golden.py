@@ -59,6 +59,11 @@ def printed(cluster: Cluster, plan: Plan | None) -> str:
         "status": plan.status,
         "unchanged": [str(ref(child)) for child in plan.apply if is_stored(cluster, child)],
         "apply": [child for child in plan.apply if not is_stored(cluster, child)],
+        **(
+            {"patch": [{"object": str(p.ref), "operations": list(p.operations)} for p in plan.patch]}
+            if plan.patch
+            else {}
+        ),
         "delete": [str(gone) for gone in plan.delete],
         "events": [asdict(event) for event in plan.events],
         "after": None if plan.after is None else f"{plan.after.total_seconds():g} s",

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.serving.golden import CASES, cluster_of, plan_of, printed
+from tests.serving.shapes import SHAPES
 from tests.serving.situations import SITUATIONS
 
 golden = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -19,3 +20,4 @@ def test_the_plan_is_the_golden_one(case, update_golden):
 
 def test_every_situation_is_a_case():
     assert {case.name for case in CASES} == set(SITUATIONS)
+    assert set(SHAPES) <= set(SITUATIONS)

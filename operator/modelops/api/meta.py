@@ -286,6 +286,31 @@ class AuditHead(Status):
     """Hash of the last entry."""
 
 
+class MeasuredCache(Status):
+    """What an engine reported of its cache once it was ready, beside what was planned."""
+
+    basis: Word
+    """Digest of what the overhead depends on: shape of the model, image, GPU, arguments."""
+    version: LabelName
+    """ModelVersion that was served."""
+    engine: Word
+    """Engine that reported."""
+    product: Line
+    """GPU product that it ran on."""
+    gpus: Count
+    """GPUs of one pod."""
+    kv_cache_tokens: Count
+    """Tokens that the cache holds, as the engine reports them; the least of the pods."""
+    planned_low_tokens: Count
+    """Tokens with the most overhead that was planned with."""
+    planned_high_tokens: Count
+    """Tokens with the least overhead that was planned with."""
+    overhead_bytes: Count
+    """Memory of each GPU that is neither weights nor cache, in bytes, in the plan's own terms."""
+    error_percent: Count
+    """How far the report lies outside of what was planned, in percent of it."""
+
+
 class UsedBy(Status):
     """An object that uses this one."""
 

@@ -40,6 +40,8 @@ STABLE, CANARY = "stable", "canary"
 
 DEFAULT_ENVIRONMENT = "default"
 """The environment of a namespace without the label."""
+UNKNOWN_ENVIRONMENT = ""
+"""That of a namespace which was not read: nothing starts there, since its floor is not known."""
 
 LABEL_LENGTH = 63
 _DIGEST_PREFIX = "sha256:"

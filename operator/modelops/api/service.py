@@ -20,6 +20,7 @@ from modelops.api.meta import (
     Line,
     ListMap,
     ListSet,
+    MeasuredCache,
     Message,
     NameRef,
     Names,
@@ -161,8 +162,38 @@ class EngineSpec(Spec):
     """LoRA adapters to load; not supported yet."""
 
 
+class GpuSharing(StrEnum):
+    """How GPUs are shared."""
+
+    EXCLUSIVE = "Exclusive"
+    TIME_SLICING = "TimeSlicing"
+    MPS = "MPS"
+
+
 class Accelerator(Spec):
     """What one pod needs to compute."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.partition) || !has(self.resourceName)",
+            "accelerator.partition finds the resource of its slices itself; leave resourceName out",
+            "FieldValueForbidden",
+            ".resourceName",
+        ),
+        Rule(
+            "!has(self.count) || self.count == 'Auto' || self.count == 1"
+            " || (!has(self.partition) && (!has(self.sharing) || self.sharing == 'Exclusive'))",
+            "slices and shares of GPUs work alone; leave accelerator.count out, or take whole GPUs",
+            "FieldValueForbidden",
+            ".count",
+        ),
+        Rule(
+            "!has(self.resourceName) || self.resourceName.startsWith('nvidia.com/') || !has(self.sharing)",
+            "accelerator.sharing is known of NVIDIA's GPUs alone; leave it out beside another resource",
+            "FieldValueForbidden",
+            ".sharing",
+        ),
+    )
 
     resource_name: (
         Annotated[
@@ -170,7 +201,7 @@ class Accelerator(Spec):
         ]
         | None
     ) = None
-    """Resource to ask the node for.  Absent: nvidia.com/gpu."""
+    """Resource to ask the node for.  Absent: what NVIDIA's device plugin offers and fits tightest."""
     count: Annotated[
         int | Literal["Auto"] | None,
         IntOrText(),
@@ -181,18 +212,23 @@ class Accelerator(Spec):
     ] = None
     """GPUs for one pod, from 1 to 64, or Auto.  Absent: Auto, the fewest that fit."""
     products: Annotated[tuple[Line, ...], Field(min_length=1, max_length=32), ListSet()] | None = None
-    """Products that may be used, as in the node label nvidia.com/gpu.product.  Absent: any."""
+    """Products that may be used, as in the node label nvidia.com/gpu.product; beside partition that of the
+    whole GPU.  Absent: any."""
     min_memory: Memory | None = None
     """Least memory of one GPU, such as 80Gi.  Absent: what the model needs."""
-    sharing: Annotated[
-        Unbuilt | None, Refused("choosing how a GPU is shared is not supported yet; leave sharing out")
-    ] = None
-    """How a GPU may be shared; not supported yet."""
-    partition: Annotated[
-        Line | None,
-        Refused("choosing a MIG profile is not supported yet; name the slice in accelerator.resourceName"),
-    ] = None
-    """MIG profile; not supported yet."""
+    sharing: GpuSharing | None = None
+    """How a GPU may be shared with other pods.  Absent: any way, with memory divided by the shares."""
+    partition: (
+        Annotated[
+            str,
+            Field(
+                max_length=32,
+                pattern=r"^([1-9]c\.)?[1-9]g\.[1-9][0-9]{0,2}gb([+-](me|me\.all|gfx|all))?$",
+            ),
+        ]
+        | None
+    ) = None
+    """MIG profile, such as 1g.10gb, under either strategy.  Absent: slices, shares or GPUs, what fits."""
     cpu_fallback: bool | None = None
     """Whether to serve on the CPU where no GPU can ever fit.  Absent: false."""
 
@@ -472,6 +508,8 @@ class PlacementStatus(OpenStatus):
 
     plan: PlacementPlan | None = None
     """Where the pods of the newest revision are to run.  Absent: not placed."""
+    measured: Annotated[tuple[MeasuredCache, ...], Field(max_length=10)] = ()
+    """What engines of this service reported of their caches, the last ten.  Absent: none did."""
 
 
 class RolloutPhase(StrEnum):

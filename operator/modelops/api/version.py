@@ -18,6 +18,7 @@ from modelops.api.meta import (
     Line,
     ListMap,
     ListSet,
+    MeasuredCache,
     Message,
     Names,
     ObjectName,
@@ -384,6 +385,9 @@ class VersionStatus(Status):
     """Size of all files, for people."""
     cache: Cache | None = None
     """The files on the nodes."""
+    measured: Annotated[tuple[MeasuredCache, ...], Field(max_length=10)] = ()
+    """What engines reported of their caches when they served this version, the last ten; the next plan of
+    the same kind reckons with it.  Absent: none did."""
     used_by: Annotated[tuple[UsedBy, ...], Field(max_length=100)] = ()
     """Services that run or want this version, at most 100."""
     used_by_count: Count | None = None

@@ -44,9 +44,9 @@ def parse(row: Any, kind: type[Any]) -> Any:
 
 
 def environment(store: Store, namespace: str) -> str:
-    """Return the environment of a namespace; one that is not known yet is the default one."""
+    """Return the environment of a namespace; unknown when the Namespace was not read."""
     row = store.get("Namespace", "", namespace)
-    return row.environment if isinstance(row, NamespaceStored) else names.DEFAULT_ENVIRONMENT
+    return row.environment if isinstance(row, NamespaceStored) else names.UNKNOWN_ENVIRONMENT
 
 
 def requirement(parts: Parts, model: Model | None, environment: str) -> Requirement:

@@ -147,7 +147,7 @@ class Executor:
         return watched is not None and watched.drifted(row, manifest)
 
     async def _patch(self, about: Ref, change: Patch) -> None:
-        """Change another one's object in the version that was planned from; one that is gone is left alone."""
+        """Change somebody else's object in the version that was planned from; one that is gone is let be."""
         try:
             stored = await self._kube.change(change.ref, change.operations)
         except NotFound:

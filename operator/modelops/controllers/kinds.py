@@ -5,16 +5,18 @@ from collections.abc import Iterable
 from modelops.api import names
 from modelops.api.names import API_VERSION
 from modelops.clients.kinds import resource_of
-from modelops.controllers import own_rows, references, rows
+from modelops.controllers import own_rows, references, route_rows, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
 from modelops.controllers.figures import Figures
 from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
+from modelops.controllers.pools import Pools
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
 from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
+from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
 MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
 Indexes = tuple[tuple[str, Index], ...]
@@ -36,6 +38,7 @@ def assemble(parts: Parts) -> Kinds:
         background=(
             ("gate", GateWatch(parts).run),
             ("measuring", Measuring(parts).run),
+            ("pools", Pools(parts).run),
             ("volumes", VolumeSweep(parts).run),
         ),
         figures=(Figures(parts.store, parts.observations, services.inventory),),
@@ -75,15 +78,8 @@ def _children() -> Iterable[Watched]:
     yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
-    yield _ours(
-        "gateway.networking.k8s.io/v1",
-        "HTTPRoute",
-        rows.route,
-        drifted=rows.route_drifted,
-        is_optional=True,
-    )
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
-    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume)
+    yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume, may_be_denied=True)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
 
 
@@ -95,14 +91,30 @@ def _cluster() -> Iterable[Watched]:
         references.of_pod,
         indexes=((references.BY_SERVICE, references.pods_by_service),),
     )
-    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node)
-    gateways = "gateway.networking.k8s.io/v1"
-    yield Watched(resource_of(gateways, "Gateway"), rows.gateway, references.of_gateway, is_optional=True)
+    yield Watched(resource_of("v1", "Node"), rows.node, references.of_node, may_be_denied=True)
+    for kind in (HTTP_ROUTE, GRPC_ROUTE):  # ours, and those of users that name our Services
+        yield Watched(
+            resource_of(ROUTE_API, kind),
+            route_rows.route,
+            references.of_route,
+            is_optional=True,
+            indexes=((references.BY_LENT, route_rows.services_lent),),
+            drifted=route_rows.route_drifted,
+        )
     yield Watched(
-        resource_of(gateways, "GatewayClass"), rows.gateway_class, references.of_gateway, is_optional=True
+        resource_of(ROUTE_API, "Gateway"), route_rows.gateway, references.of_gateway, is_optional=True
     )
-    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace)
-    yield Watched(resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node)
+    yield Watched(
+        resource_of(ROUTE_API, "GatewayClass"),
+        route_rows.gateway_class,
+        references.of_gateway,
+        is_optional=True,
+        may_be_denied=True,
+    )
+    yield Watched(resource_of("v1", "Namespace"), rows.namespace, references.of_namespace, is_named=True)
+    yield Watched(
+        resource_of(API_VERSION, "ModelNode"), rows.model_node, references.of_model_node, may_be_denied=True
+    )
 
 
 def _mine(kind: str, keys: Keys, *indexes: tuple[str, Index], project: Project = OwnRow.of) -> Watched:
@@ -117,6 +129,7 @@ def _ours(
     *,
     drifted: Drifted = has_not_drifted,
     is_optional: bool = False,
+    may_be_denied: bool = False,
 ) -> Watched:
     return Watched(
         resource_of(api_version, kind),
@@ -125,4 +138,5 @@ def _ours(
         labels=MANAGED,
         drifted=drifted,
         is_optional=is_optional,
+        may_be_denied=may_be_denied,
     )

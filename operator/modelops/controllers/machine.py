@@ -12,6 +12,7 @@ from modelops.clients.events import Recorder
 from modelops.clients.kube import Kube
 from modelops.controllers.clock import Clock
 from modelops.controllers.execute import Executor
+from modelops.controllers.named import Named
 from modelops.controllers.observations import Observations
 from modelops.controllers.observe import Observer
 from modelops.controllers.queue import Queue
@@ -41,7 +42,7 @@ class Machine:
     observations: Observations
     observer: Observer
     sweeper: Sweeper
-    reflectors: tuple[Reflector, ...]
+    reflectors: tuple[Reflector | Named, ...]
     workers: Workers
     synced: asyncio.Event
 
@@ -109,6 +110,8 @@ def build(
     observer.change_hooks += [one.changed for one in kinds.figures]
     reflectors = tuple(
         Reflector(kube, watched, store, observer, namespace, monotonic=monotonic)
+        if not (watched.is_named and namespaces)
+        else Named(kube, watched, namespaces, store, observer, monotonic=monotonic)
         for watched in kinds.watched
         if reflects(watched)
         for namespace in ((watched.resource.namespaced and namespaces) or (None,))

@@ -7,7 +7,7 @@ from modelops.controllers import metrics
 from modelops.controllers.observations import Observations
 from modelops.controllers.queue import Queue
 from modelops.controllers.seam import Watched
-from modelops.controllers.store import Key, Row, Store
+from modelops.controllers.store import Key, Row, Store, Unseen
 from modelops.plan import Manifest
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,19 @@ class Observer:
             metrics.OBSERVE_FAILURES.labels(kind).inc()
             self.on_failure()
             return False
+
+    def lost(self, kind: str, why: Unseen) -> None:
+        """Note that a kind cannot be seen any more; what is known of it stays."""
+        if self._store.lose(kind, why):
+            level = logging.INFO if why.is_absent else logging.WARNING
+            log.log(level, "%s: cannot be seen, asked for each minute: %s", kind, why.told)
+            self.wake_all()
+
+    def regained(self, kind: str) -> None:
+        """Note that a kind can be seen."""
+        if self._store.regain(kind):
+            log.info("%s: can be seen now", kind)
+            self.wake_all()  # what could not be made or chosen before can be now
 
     def wake_all(self) -> None:
         """Plan everything again: something that plans do not see has changed."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelops.api import names
-from modelops.controllers import rows
+from modelops.controllers import route_rows, rows
 from modelops.controllers.context import BY_DIGEST, BY_VERSION
 from modelops.controllers.rows import loaded
 from modelops.controllers.store import Key, Row, Store
@@ -14,6 +14,8 @@ BY_ALIAS = "alias"
 BY_POLICY = "policy"
 WAITING = "waiting"
 BY_SERVICE = "service"
+BY_LENT = "lent"
+"""Routes of users by the service that they have to do with."""
 
 
 def service_versions(obj: Mapping[str, Any]) -> set[str]:
@@ -154,6 +156,14 @@ def of_pod(row: Row, store: Store) -> Iterable[Key]:
 def of_child(row: Row, store: Store) -> Iterable[Key]:
     service = getattr(row, "service", "")
     return (Key("InferenceService", row.namespace, service),) if service else ()
+
+
+def of_route(row: Row, store: Store) -> Iterable[Key]:
+    yield from of_child(row, store)
+    for place in route_rows.services_lent(row):
+        namespace, _, service = place.partition("/")
+        if store.get("InferenceService", namespace, service) is not None:
+            yield Key("InferenceService", namespace, service)
 
 
 def of_gateway(row: Row, store: Store) -> Iterable[Key]:

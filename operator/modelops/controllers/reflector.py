@@ -6,12 +6,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from modelops.clients.errors import ApiError, Gone, NotFound, Unavailable
+from modelops.clients.errors import ApiError, Forbidden, Gone, NotFound, Unavailable
 from modelops.clients.kube import Kube
 from modelops.controllers import metrics
 from modelops.controllers.observe import Observer
 from modelops.controllers.seam import Watched
-from modelops.controllers.store import Store
+from modelops.controllers.store import Store, Unseen
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ class Reflector:
         """Set once a list was complete, or the kind proved absent."""
         self.down_since: float | None = monotonic()
         """Since when there is neither list nor watch, by the monotonic clock; None when all is well."""
-        self.is_absent = False
 
     def __str__(self) -> str:
         return f"watch {self._resource.kind}" + (f" in {self._namespace}" if self._namespace else "")
@@ -71,7 +70,10 @@ class Reflector:
                 await self._back_off(error)
             except NotFound as error:
                 version = None
-                await self._miss(error)
+                await self._miss(error, self._watched.is_optional)
+            except Forbidden as error:
+                version = None
+                await self._miss(error, self._watched.may_be_denied)
             except ApiError as error:
                 self._restarts("failed")
                 self._fail()
@@ -93,10 +95,7 @@ class Reflector:
             # A newer row came from a write of ours after the list was made.
             if row.uid not in seen and row.resource_version <= int(version):
                 self._observer.forget(self._resource.kind, row)
-        if self.is_absent:
-            log.info("%s: the cluster has it now", self)
-            self.is_absent = False
-            self._observer.wake_all()  # what could not be made before can be made now
+        self._observer.regained(self._resource.kind)
         self.synced.set()
         self._restarts("listed")
         return version
@@ -127,19 +126,19 @@ class Reflector:
         self._restarts("ended" if lasted > seconds - _PUNCTUAL_SECONDS else "broken")
         return version
 
-    async def _miss(self, error: NotFound) -> None:
-        """Go on without the kind when it is optional, else keep asking."""
-        if not self._watched.is_optional:
+    async def _miss(self, error: NotFound | Forbidden, may_be: bool) -> None:
+        """Go on without the kind when that *may be* and ask each minute, else keep asking."""
+        if not may_be:
             self._restarts("failed")
             self._fail()
             log.error("%s: %s", self, error)
             await self._back_off(error)
             return
-        if not self.is_absent:
-            log.info("%s: the cluster does not have it; asking each minute", self)
-        for row in self._store.rows(self._resource.kind, self._namespace):
-            self._observer.forget(self._resource.kind, row)
-        self.is_absent = True
+        is_absent = isinstance(error, NotFound)
+        if is_absent:
+            for row in self._store.rows(self._resource.kind, self._namespace):
+                self._observer.forget(self._resource.kind, row)
+        self._observer.lost(self._resource.kind, Unseen(is_absent, str(error)))
         self._succeed()
         self.synced.set()
         await self._sleep(_ABSENT_SECONDS)

@@ -14,6 +14,7 @@ from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.store import Key, OwnRow, Row, Store
 from modelops.governance.approvals import Question, answer
+from modelops.placement.learned import Learned
 from modelops.plan import Plan
 from modelops.registry import approval, model, policy, version
 from modelops.registry.snapshot import (
@@ -72,6 +73,7 @@ class Versions:
             job=_job(store, parsed),
             wanted_on=_wanted_on(users, key.name),
             cache=context.cache(store, digest) if digest else (),
+            measured=_measured(users, key.name),
             used_by=tuple(User("InferenceService", u.namespace, u.name) for u in users),
             image=settings.images.operator,
             pull_policy=settings.image_pull_policy or "IfNotPresent",
@@ -94,6 +96,16 @@ def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
             if record.get("version") == name:
                 nodes.add((record.get("placement") or {}).get("node"))
     return tuple(sorted(node for node in nodes if node))
+
+
+def _measured(users: tuple[Row, ...], name: str) -> tuple[Learned, ...]:
+    """Return what engines reported that serve this version; of one basis the largest overhead comes last."""
+    found = []
+    for row in users:
+        placed = (loaded(row).get("status") or {}).get("placement") or {}
+        found += [Learned.from_status(one) for one in placed.get("measured") or ()]
+    own = (one for one in found if one.version == name)
+    return tuple(sorted(own, key=lambda one: (one.basis, one.overhead_bytes)))
 
 
 def _job(store: Store, owner: ModelVersion) -> JobRow | None:
@@ -192,12 +204,12 @@ class Policies:
         if row is None:
             return None
         obj = loaded(row)
-        parsed = RolloutPolicy.parse(obj)
         fault = ""
         try:
+            parsed = RolloutPolicy.parse(obj)
             parsed.spec.in_force()
         except Malformed as error:
-            fault = str(error)
+            parsed, fault = RolloutPolicy.parse({**obj, "spec": {}}), str(error)
         is_default = parsed.metadata.labels.get(DEFAULT_POLICY) == "true"
         names = (key.name, "") if is_default else (key.name,)
         users = sum(

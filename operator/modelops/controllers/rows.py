@@ -38,7 +38,7 @@ class NamespaceStored(Row):
 
 def namespace(obj: Manifest) -> NamespaceStored:
     labels = obj["metadata"].get("labels") or {}
-    return NamespaceStored.of(obj, environment=labels.get(names.ENVIRONMENT, names.DEFAULT_ENVIRONMENT))
+    return NamespaceStored.of(obj, environment=labels.get(names.ENVIRONMENT) or names.DEFAULT_ENVIRONMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,112 +189,6 @@ def child_drifted(row: Row, wanted: Manifest) -> bool:
     replicas = (wanted.get("spec") or {}).get("replicas")
     is_scaled = row.replicas >= 0 and replicas is not None and row.replicas != replicas
     return is_scaled or row.selected != _selected(wanted)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteStored(Row):
-    """An HTTPRoute of ours: its weights, and what our parent says about this generation."""
-
-    service: str
-    revision: str
-    """Of a preview; empty for the route of the service."""
-    weights: tuple[tuple[str, int], ...]
-    """Of the last rule, which is for all requests."""
-    mirror: tuple[str, int] | None
-    matched: str
-    is_accepted: bool
-    fault: str
-
-
-def route(obj: Manifest) -> RouteStored:
-    labels = obj["metadata"].get("labels") or {}
-    rules = (obj.get("spec") or {}).get("rules") or [{}]
-    accepted, fault = _parent_says(obj)
-    return RouteStored.of(
-        obj,
-        service=labels.get(names.SERVICE, ""),
-        revision=labels.get(names.REVISION, ""),
-        weights=_weights(rules[-1]),
-        mirror=_mirror(rules[-1]),
-        matched=next((name for rule in rules[:-1] for name, weight in _weights(rule) if weight), ""),
-        is_accepted=accepted,
-        fault=fault,
-    )
-
-
-def _weights(rule: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    return tuple((b["name"], int(b.get("weight", 1))) for b in rule.get("backendRefs") or ())
-
-
-def _mirror(rule: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return who gets copies, and of how many percent of the requests; all when it does not say."""
-    for one in rule.get("filters") or ():
-        if one.get("type") == "RequestMirror":
-            mirror = one.get("requestMirror") or {}
-            return str((mirror.get("backendRef") or {}).get("name", "")), int(mirror.get("percent", 100))
-    return None
-
-
-def _parent_says(obj: Manifest) -> tuple[bool, str]:
-    """Return whether our parent accepted this generation, and its complaint if it has one."""
-    generation = obj["metadata"].get("generation", 0)
-    ours = ((obj.get("spec") or {}).get("parentRefs") or [{}])[0]
-    for parent in (obj.get("status") or {}).get("parents") or ():
-        named = parent.get("parentRef") or {}
-        if (named.get("name"), named.get("namespace")) != (ours.get("name"), ours.get("namespace")):
-            continue
-        known = {
-            c["type"]: c
-            for c in parent.get("conditions") or ()
-            if c.get("observedGeneration", 0) >= generation  # an older one is about another route
-        }
-        return _answered(known)
-    return False, ""
-
-
-def _answered(known: Mapping[str, Mapping[str, Any]]) -> tuple[bool, str]:
-    """Return what a parent's conditions say; with PartiallyInvalid an older route may still run."""
-    wanted = [known.get(type_) for type_ in ("Accepted", "ResolvedRefs")]
-    partly = known.get("PartiallyInvalid")
-    bad = [c for c in wanted if c and c["status"] != "True"]
-    bad += [partly] if partly and partly["status"] == "True" else []
-    if bad:
-        return False, f"{bad[0].get('reason', '')}: {bad[0].get('message', '')}"[:512]
-    return all(wanted), ""
-
-
-def route_drifted(row: Row, wanted: Manifest) -> bool:
-    """Say whether somebody changed by hand where requests go."""
-    assert isinstance(row, RouteStored)
-    rules = wanted["spec"]["rules"]
-    matched = next((name for rule in rules[:-1] for name, weight in _weights(rule) if weight), "")
-    return (row.weights, row.mirror, row.matched) != (_weights(rules[-1]), _mirror(rules[-1]), matched)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStored(Row):
-    """A Gateway: which class it is of."""
-
-    class_name: str
-
-
-def gateway(obj: Manifest) -> GatewayStored:
-    return GatewayStored.of(obj, class_name=(obj.get("spec") or {}).get("gatewayClassName", ""))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayClassStored(Row):
-    """A GatewayClass: what it can do beyond the core."""
-
-    features: frozenset[str] | None
-    """None: it lists nothing."""
-
-
-def gateway_class(obj: Manifest) -> GatewayClassStored:
-    """Return the row; features were plain names before Gateway API 1.2."""
-    listed = (obj.get("status") or {}).get("supportedFeatures") or ()
-    names_ = frozenset(one["name"] if isinstance(one, Mapping) else str(one) for one in listed)
-    return GatewayClassStored.of(obj, features=names_ or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

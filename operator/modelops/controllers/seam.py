@@ -60,6 +60,11 @@ class Watched:
     is_own: bool = False
     is_optional: bool = False
     """True: the kind may be absent from the cluster, and is asked for each minute."""
+    may_be_denied: bool = False
+    """True: the operator goes on without the right to list the kind, asks each minute, and plans say so."""
+    is_named: bool = False
+    """True: where the operator serves some namespaces only, the objects of their names are asked for one by
+    one, and the kind is never listed."""
     labels: str = ""
     """Label selector that the server applies."""
     indexes: tuple[tuple[str, Index], ...] = ()

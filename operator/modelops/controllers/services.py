@@ -6,37 +6,44 @@ from typing import Any
 
 from modelops.api.meta import Malformed
 from modelops.api.model import Model, ModelType
-from modelops.api.names import API_VERSION, DEFAULT_POLICY
+from modelops.api.names import API_VERSION, CANARY, DEFAULT_POLICY, STABLE, role_service_name
 from modelops.api.policy import Policy, Preset, RolloutPolicy
 from modelops.api.service import InferenceService
 from modelops.api.version import ModelVersion
 from modelops.clients.kinds import Resource, resource_of
-from modelops.controllers import context, references, rows
+from modelops.controllers import context, references, route_rows, rows
 from modelops.controllers.context import GateKeys
 from modelops.controllers.promises import Promises
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow, Store, Unseen
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
+from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
 from modelops.plan import Plan, Reason
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
 from modelops.serving import plan as serving
-from modelops.serving.manifests import ROUTE_API, Gateway, Images
+from modelops.serving.manifests import Gateway, Images
 from modelops.serving.snapshot import (
     ApexRow,
     ChildRow,
     Defaults,
+    LentRow,
     Measured,
     PodRow,
     RouteRow,
     Snapshot,
     VersionRow,
 )
+from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
 MEASURED = "measured"
 """Topic under which the samples of a run are left."""
+REPORTS = "reports"
+"""Topic under which engines' reports of their caches are left."""
+PLACES = ("Node", "ModelNode")
+"""Kinds without which no place can be chosen."""
 CHILD_KINDS = (
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
@@ -78,15 +85,20 @@ class Services:
             inventory=reserve(self.inventory(store), self._promises.unbound(key, store)),
             wanted=wanted,
             versions=self._roles(obj, environment),
+            nodes_unseen=next((why.told for kind in PLACES if (why := store.unseen(kind))), ""),
             policy=policy,
             policy_fault=fault,
             runtime=_runtime(model),
             pods=tuple(_pods(store, key)),
             children=tuple(_children(store, service.uid)),
-            route=_route(store, key),
+            route=_route(store, HTTP_ROUTE, key),
+            grpc_route=_route(store, GRPC_ROUTE, key),
+            lent=tuple(_lent(store, key)),
+            aims=dict(_aims(store, key, service.uid)),
             apex=_apex(store, key, service.uid),
             features=self._features(service),
             measured=measured if isinstance(measured, Measured) else Measured(),
+            reports=self._parts.observations.get(key, REPORTS) or (),
             refused=self._parts.observations.refused(key),
         )
 
@@ -163,11 +175,12 @@ class Services:
             digest=digest,
             spec_hash=context.version_spec_hash(dict(obj)),
             unresolved=_unresolved(version, model, status),
-            unverified=_unverified(version.name, status, cache),
+            unverified=_unverified(version.name, status, cache, self._parts.store.unseen("ModelNode")),
             authors=context.authors(version),
             requirement=context.requirement(self._parts, model, environment),
             approvals=context.approvals(self._parts, self._keys, version, model),
             model_type=str(model.spec.type) if model else "",
+            learned=tuple(map(Learned.from_status, status.get("measured") or ())),
         )
         return row, model
 
@@ -208,10 +221,10 @@ class Services:
         name = wanted.name if wanted else default.name if default else ""
         namespace = (wanted.namespace or own) if wanted else default.namespace if default else ""
         gateway = self._parts.store.get("Gateway", namespace, name)
-        if not isinstance(gateway, rows.GatewayStored):
+        if not isinstance(gateway, route_rows.GatewayStored):
             return None
         found = self._parts.store.get("GatewayClass", "", gateway.class_name)
-        return found.features if isinstance(found, rows.GatewayClassStored) else None
+        return found.features if isinstance(found, route_rows.GatewayClassStored) else None
 
     def inventory(self, store: Store) -> Inventory:
         """Return the cluster with what all pods take; made anew only as far as something changed."""
@@ -284,7 +297,9 @@ def _unresolved(version: ModelVersion, model: Model | None, status: Mapping[str,
     return Reason("Resolving", f"{name}: its source is being pinned to a commit; wait for it")
 
 
-def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow]) -> Reason | None:
+def _unverified(
+    name: str, status: Mapping[str, Any], cache: Iterable[CacheRow], unseen: Unseen | None
+) -> Reason | None:
     entries = tuple(cache)
     if any(entry.phase == "Ready" for entry in entries):
         return None
@@ -292,7 +307,14 @@ def _unverified(name: str, status: Mapping[str, Any], cache: Iterable[CacheRow])
         if condition["type"] == "IntegrityVerified":
             if condition["status"] == "True":
                 return None
-            return Reason(condition["reason"], condition["message"])
+            if unseen is None:
+                return Reason(condition["reason"], condition["message"])
+    if unseen is not None:
+        return Reason(
+            "ModelNodesUnseen",
+            f"{name}: needs a ModelNode that proves its bytes, found {unseen.told}; give the operator that "
+            "right: the chart's rbac.clusterReader",
+        )
     return Reason("NotFetched", f"{name}: its bytes are not proven yet; wait for a node to fetch them")
 
 
@@ -318,16 +340,43 @@ def _children(store: Store, uid: str) -> Iterable[ChildRow]:
         for row in store.owned(kind, uid):
             if isinstance(row, rows.ChildStored) and row.revision:
                 yield ChildRow(kind, api_version, row.name, row.uid, row.revision, row.role, row.version)
-    for row in store.owned("HTTPRoute", uid):
-        if isinstance(row, rows.RouteStored) and row.revision:
-            yield ChildRow("HTTPRoute", ROUTE_API, row.name, row.uid, row.revision)
+    for row in store.owned(HTTP_ROUTE, uid):
+        if isinstance(row, route_rows.RouteStored) and row.revision:
+            yield ChildRow(HTTP_ROUTE, ROUTE_API, row.name, row.uid, row.revision)
 
 
-def _route(store: Store, key: Key) -> RouteRow | None:
-    row = store.get("HTTPRoute", key.namespace, key.name)
-    if not isinstance(row, rows.RouteStored) or row.service != key.name:
+def _route(store: Store, kind: str, key: Key) -> RouteRow | None:
+    row = store.get(kind, key.namespace, key.name)
+    if not isinstance(row, route_rows.RouteStored) or row.service != key.name:
         return None
-    return RouteRow(row.weights, row.mirror, row.matched, row.is_accepted, row.fault)
+    return row.ours
+
+
+def _lent(store: Store, key: Key) -> Iterable[LentRow]:
+    """Yield the routes of users that send to the Services of our roles, or hold weights of ours."""
+    for kind in (HTTP_ROUTE, GRPC_ROUTE):
+        for row in store.find(kind, references.BY_LENT, f"{key.namespace}/{key.name}"):
+            assert isinstance(row, route_rows.RouteStored)
+            yield LentRow(
+                kind=kind,
+                name=row.name,
+                uid=row.uid,
+                resource_version=str(row.resource_version),
+                backends=row.lent,
+                found=row.found.get(key.name),
+                has_annotations=row.has_annotations,
+                hostnames=row.hostnames,
+                is_accepted=row.ours.is_accepted,
+                is_alone=row.ours.is_alone,
+                fault=row.ours.fault,
+            )
+
+
+def _aims(store: Store, key: Key, uid: str) -> Iterable[tuple[str, str]]:
+    for role in (STABLE, CANARY):
+        row = store.get("Service", key.namespace, role_service_name(key.name, role))
+        if isinstance(row, rows.ChildStored) and row.owner == uid:
+            yield role, row.selected
 
 
 def _apex(store: Store, key: Key, uid: str) -> ApexRow | None:

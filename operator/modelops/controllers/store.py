@@ -141,11 +141,40 @@ class _Table:
                     del places[value]
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Why a kind cannot be seen: the cluster does not have it, or the operator may not list it."""
+
+    is_absent: bool
+    told: str
+    """What the server said."""
+
+
 class Store:
     """Rows by kind, namespace and name."""
 
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
+        self._unseen: dict[str, Unseen] = {}
+
+    def lose(self, kind: str, why: Unseen) -> bool:
+        """Remember that *kind* cannot be seen; return whether that is news.
+
+        The watches of several namespaces say the same in other words: the first ones are kept.
+        """
+        known = self._unseen.get(kind)
+        if known is not None and known.is_absent == why.is_absent:
+            return False
+        self._unseen[kind] = why
+        return True
+
+    def regain(self, kind: str) -> bool:
+        """Remember that *kind* can be seen; return whether it could not."""
+        return self._unseen.pop(kind, None) is not None
+
+    def unseen(self, kind: str) -> Unseen | None:
+        """Return why *kind* cannot be seen; None: it can."""
+        return self._unseen.get(kind)
 
     def add_index(self, kind: str, name: str, values: Index) -> None:
         """Find rows of *kind* by what *values* returns; before the first row only."""

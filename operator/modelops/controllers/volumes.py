@@ -34,12 +34,17 @@ class VolumeSweep:
             self._unused = set(unused)
 
     def unused(self) -> list[rows.VolumeStored]:
-        """Return the volumes of ours that no service needs, and no pod still mounts."""
-        used = self._used()
+        """Return the volumes of ours that no service needs, and no pod still mounts.
+
+        Volumes are listed for the whole cluster: those of namespaces that are not watched are another's.
+        """
+        used, watched = self._used(), self._parts.settings.watch_namespaces
         return [
             row
             for row in self._parts.store.rows("PersistentVolume")
-            if isinstance(row, rows.VolumeStored) and (row.claim_namespace, row.digest) not in used
+            if isinstance(row, rows.VolumeStored)
+            and (row.claim_namespace, row.digest) not in used
+            and (not watched or row.claim_namespace in watched)
         ]
 
     def _used(self) -> set[tuple[str, str]]:

@@ -184,6 +184,8 @@ class Footprint:
     max_concurrency: int
     memory_percent: int = 100
     """Share of a GPU's usable memory that the engine takes."""
+    correction: str = ""
+    """Whose measurement the overhead comes from, in words; empty: it is the published band."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,17 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class CachePool:
+    """Where an engine tells how large its cache became."""
+
+    series: Series
+    tokens_label: str = ""
+    """Label of the series that holds the number of tokens; empty: its value does."""
+    blocks_label: str = ""
+    """Label that holds the number of blocks, where the tokens are not told; empty: none does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Queries:
     """What the engine calls things; None where it does not measure them.
 
@@ -249,6 +262,8 @@ class Queries:
     running: Series | None = None
     waiting: Series | None = None
     kv_usage: Series | None = None
+    pool: CachePool | None = None
+    """Size of the whole cache.  None: the engine takes what it is told, or does not tell."""
 
 
 METERED = Queries(

@@ -9,6 +9,7 @@ from modelops.engines.base import (
     GIB,
     LANGUAGE,
     Ask,
+    CachePool,
     Compute,
     Facts,
     Footprint,
@@ -155,6 +156,7 @@ class SGLang:
         running=Series("sglang:num_running_reqs"),
         waiting=Series("sglang:num_queue_reqs"),
         kv_usage=Series("sglang:token_usage"),
+        pool=CachePool(Series("sglang:max_total_num_tokens")),
     )
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:

@@ -9,6 +9,7 @@ from modelops.engines.base import (
     GIB,
     LANGUAGE,
     Ask,
+    CachePool,
     Compute,
     Facts,
     Fault,
@@ -174,6 +175,8 @@ class VLLM:
         running=Series("vllm:num_requests_running"),
         waiting=Series("vllm:num_requests_waiting"),
         kv_usage=Series("vllm:kv_cache_usage_perc"),
+        # All numbers are labels; releases before 0.32 have the blocks alone.
+        pool=CachePool(Series("vllm:cache_config_info"), "kv_cache_size_tokens", "num_gpu_blocks"),
     )
 
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelops.api.names import UNKNOWN_ENVIRONMENT
 from modelops.governance.requirements import Requirement
 from modelops.plan import Reason
 
@@ -87,9 +88,21 @@ def answer(question: Question, approvals: Iterable[Approval], now: datetime) -> 
         if best is None or _later(approval.expires_at, best.expires_at):
             counted[approval.approver] = approval
     approvers = tuple(sorted(counted))
-    hold = refusal or _missing(question, approvers, ignored)
+    nowhere = unknown(question.version, question.environment)
+    hold = refusal or nowhere or _missing(question, approvers, ignored)
     until = None if hold else _until(question.requirement.approvals, list(counted.values()))
     return Answer(approvers, tuple(ignored), hold, until)
+
+
+def unknown(version: str, environment: str) -> Reason | None:
+    """Hold while nobody knows where the version is to run: the floor there may ask for more than none."""
+    if environment != UNKNOWN_ENVIRONMENT:
+        return None
+    return Reason(
+        "EnvironmentUnknown",
+        f"{version}: needs the environment of its namespace, found its Namespace not read by the operator; "
+        "wait, or let the operator get it, as the chart's roles do",
+    )
 
 
 def _refusal(question: Question, approvals: Sequence[Approval]) -> Reason | None:

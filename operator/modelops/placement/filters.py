@@ -3,23 +3,38 @@
 from collections.abc import Mapping
 
 from modelops.api.quantities import readable_bytes
-from modelops.placement.demand import Demand
-from modelops.placement.inventory import GPU_RESOURCE, MIG_RESOURCE, NodeState, Toleration
+from modelops.placement.demand import Demand, Sharing
+from modelops.placement.devices import CUT, SHARED, Device, same_profile
+from modelops.placement.inventory import NodeState, Toleration
 from modelops.plan import Reason
 
 ZONE = "topology.kubernetes.io/zone"
 BLOCKING = ("NoSchedule", "NoExecute")
-SHARED = "-SHARED"
 
 
 def excluded(node: NodeState, demand: Demand) -> Reason | None:
     """Return why *node* can never take the pod; what may pass by itself is no such reason."""
     return (
-        _cut_up(node, demand.resource_name)
-        or _without(node, demand.resource_name)
-        or _other_product(node, demand.products)
+        (None if node.is_passing else node.unusable)
+        or _none_allowed(node, demand)
         or excluded_for_pods(node, demand)
-        or _less_memory(node, demand.min_memory_bytes)
+    )
+
+
+def allowed(node: NodeState, demand: Demand) -> tuple[Device, ...]:
+    """Return what *node* offers of what the user would take."""
+    return tuple(device for device in _offered(node, demand) if not _unwanted(node, device, demand))
+
+
+def less_memory(node: NodeState, device: Device, demand: Demand) -> Reason | None:
+    """Return why the memory of *device* is less than the user wants."""
+    least, found = demand.min_memory_bytes, device.gpu.memory_bytes if device.gpu else 0
+    if least is None or found >= least:
+        return None
+    return Reason(
+        "MemoryBelowMinimum",
+        f"{node.name}: needs {readable_bytes(least)} on each GPU, found {readable_bytes(found)}; "
+        "lower accelerator.minMemory",
     )
 
 
@@ -38,20 +53,33 @@ def labels_seen(node: NodeState, demand: Demand) -> tuple[str | None, ...]:
     return tuple(node.labels.get(key) for key in keys)
 
 
-def _cut_up(node: NodeState, resource_name: str) -> Reason | None:
-    if resource_name.startswith(MIG_RESOURCE):
-        return Reason(
-            "MigUnsupported",
-            f"{node.name}: needs whole GPUs, found {resource_name} wanted, and slices are not planned yet; "
-            f"set accelerator.resourceName to {GPU_RESOURCE}",
-        )
-    return None if node.is_passing else node.unusable
+def _offered(node: NodeState, demand: Demand) -> tuple[Device, ...]:
+    """Return the resource that the user names, else all of NVIDIA's; those alone of which there are any."""
+    named = demand.resource_name
+    devices = (node.device(named),) if named else node.devices
+    return tuple(device for device in devices if node.total(device.resource))
 
 
-def _without(node: NodeState, resource_name: str) -> Reason | None:
-    if node.total(resource_name):
-        return None
-    others = sorted(key for key, count in node.allocatable.items() if "gpu" in key and count)
+def _none_allowed(node: NodeState, demand: Demand) -> Reason | None:
+    """Return why nothing on *node* will do; where several are refused, the first one's reason."""
+    offered = _offered(node, demand)
+    if not offered:
+        return _without(node, demand.resource)
+    reasons = [_unwanted(node, device, demand) for device in offered]
+    return None if None in reasons else reasons[0]
+
+
+def _unwanted(node: NodeState, device: Device, demand: Demand) -> Reason | None:
+    """Return why the user would not take *device*, whatever its memory."""
+    return (
+        _other_product(node, device, demand)
+        or _other_partition(node, device, demand.partition)
+        or _other_sharing(node, device, demand.sharing)
+    )
+
+
+def _without(node: NodeState, resource_name: str) -> Reason:
+    others = sorted(key for key, count in node.allocatable.items() if "/" in key and count)
     return Reason(
         "AcceleratorMissing",
         f"{node.name}: needs {resource_name}, found {', '.join(others) or 'none'}; "
@@ -59,16 +87,46 @@ def _without(node: NodeState, resource_name: str) -> Reason | None:
     )
 
 
-def _other_product(node: NodeState, products: tuple[str, ...]) -> Reason | None:
-    found = node.gpu.product if node.gpu else ""
-    if not products or found.removesuffix(SHARED).lower() in {
-        p.removesuffix(SHARED).lower() for p in products
-    }:
+def _other_product(node: NodeState, device: Device, demand: Demand) -> Reason | None:
+    """Return why the product is none of those named; a slice is its GPU's where slices are asked for."""
+    found = device.gpu.product if device.gpu else ""
+    names = {found.removesuffix(SHARED).lower()}
+    if demand.partition or demand.resource_name == device.resource:
+        names.add(found.removesuffix(SHARED).partition(CUT)[0].lower())
+    if not demand.products or names & {name.removesuffix(SHARED).lower() for name in demand.products}:
         return None
     return Reason(
         "ProductNotAllowed",
-        f"{node.name}: needs {' or '.join(products)}, found {found or 'no product label'}; "
+        f"{node.name}: needs {' or '.join(demand.products)}, found {found or 'no product label'}; "
         "widen accelerator.products",
+    )
+
+
+def _other_partition(node: NodeState, device: Device, partition: str) -> Reason | None:
+    if not partition or device.profile == same_profile(partition):
+        return None
+    others = sorted({known.profile for known in node.devices if known.profile})
+    found = f"slices {', '.join(others)}" if others else "no MIG slice"
+    return Reason(
+        "PartitionNotOffered",
+        f"{node.name}: needs MIG slice {partition}, found {found}; "
+        "change accelerator.partition or cut a GPU of the node up so",
+    )
+
+
+def _other_sharing(node: NodeState, device: Device, sharing: Sharing | None) -> Reason | None:
+    gpu = device.gpu
+    if gpu is None or sharing is None:
+        return None
+    found = Sharing.EXCLUSIVE
+    if gpu.shares > 1:
+        found = Sharing.TIME_SLICING if gpu.is_time_sliced else Sharing.MPS
+    if found is sharing:
+        return None
+    how = f"{gpu.product} in {gpu.shares} shares by {found}" if gpu.shares > 1 else f"{gpu.product} unshared"
+    return Reason(
+        "SharingNotAllowed",
+        f"{node.name}: needs accelerator.sharing {sharing}, found {how}; leave sharing out to take any",
     )
 
 
@@ -105,14 +163,3 @@ def _untolerated(node: NodeState, tolerations: tuple[Toleration, ...]) -> Reason
             f"{node.name}: needs a toleration for taint {taint}, found none; add it to placement.tolerations",
         )
     return None
-
-
-def _less_memory(node: NodeState, min_memory_bytes: int | None) -> Reason | None:
-    found = node.gpu.memory_bytes if node.gpu else 0
-    if min_memory_bytes is None or found >= min_memory_bytes:
-        return None
-    return Reason(
-        "MemoryBelowMinimum",
-        f"{node.name}: needs {readable_bytes(min_memory_bytes)} on each GPU, found {readable_bytes(found)}; "
-        "lower accelerator.minMemory",
-    )

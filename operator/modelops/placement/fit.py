@@ -1,17 +1,15 @@
 """Choose where a model runs: filter nodes, reckon what fits, take the tightest, say why not the others."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from modelops.api.quantities import readable_bytes
 from modelops.placement import filters, memory
 from modelops.placement.demand import Demand
-from modelops.placement.inventory import (
-    MEMORY_RESOURCE,
-    Inventory,
-    NodeState,
-)
+from modelops.placement.devices import Device
+from modelops.placement.inventory import MEMORY_RESOURCE, Inventory, NodeState
+from modelops.placement.learned import basis
 from modelops.placement.memory import Verdict
 from modelops.placement.options import Books, Option, TooSmall, described, look, product, widened
 from modelops.placement.placed import Placement, Refusal, Rejected
@@ -40,21 +38,21 @@ def choose(inventory: Inventory, demand: Demand) -> Placement | Refusal:
     if demand.count is None and demand.engine.footprint(demand.facts, asked) is None:
         return _on_cpus(inventory, demand, _count_needed(demand))
     books = Books(demand)
-    sights = [_sight(nodes, demand, books) for nodes in _groups(inventory, demand)]
+    sights = [sight for nodes in _groups(inventory, demand) for sight in _sights(nodes, demand, books)]
     sites, piles = _sorted_out(sights)
-    now = [best for site in sites if (best := _best_now(site, demand))]
+    now = [best for site in sites if (best := _best_now(site))]
     if now:
         return _placement(now, sites, piles, demand)
-    piles += [pile for site in sites for pile in _not_now_piles(site, demand)]
+    piles += [pile for site in sites for pile in _not_now_piles(site)]
     if sites:
-        nearest = min((_nearest(site, demand) for site in sites), key=lambda o: _lack(o, demand))
+        nearest = min((_nearest(site) for site in sites), key=_lack)
         return Refusal(_wait_for(nearest, demand), _bounded(piles))
     return _on_cpus(inventory, demand, Refusal(_never(sights, demand), _bounded(piles)))
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Nodes that are alike, and what they would do, were they free."""
+    """Nodes that are alike, and what one kind of their devices would do, were it free."""
 
     nodes: tuple[NodeState, ...]
     option: Option
@@ -66,6 +64,7 @@ class Sight:
     """Nodes that are alike, and why none of them will ever do."""
 
     nodes: tuple[NodeState, ...]
+    device: Device
     reason: Reason
     """About the first node."""
     tell: Callable[[NodeState], Reason]
@@ -77,6 +76,7 @@ class Pile:
     """Nodes rejected for one cause; sentences are made for the few that are told."""
 
     code: str
+    product: str
     nodes: tuple[NodeState, ...]
     tell: Callable[[NodeState], Reason]
 
@@ -93,29 +93,48 @@ def _groups(inventory: Inventory, demand: Demand) -> Iterator[tuple[NodeState, .
         yield from map(tuple, parts.values())
 
 
-def _sight(nodes: tuple[NodeState, ...], demand: Demand, books: Books) -> Site | Sight:
-    seen = look(nodes[0], demand, books)
-    if not isinstance(seen, Reason):
-        return Site(nodes, seen)
+def _sights(nodes: tuple[NodeState, ...], demand: Demand, books: Books) -> Iterator[Site | Sight]:
+    """Yield what is to be said of each kind of device that the user would take; else why none will do."""
+    excluded = filters.excluded(nodes[0], demand)
+    if excluded:
+        yield Sight(nodes, nodes[0].devices[0], excluded, partial(_excluded, demand=demand))
+        return
+    for device in filters.allowed(nodes[0], demand):
+        found = look(nodes[0], device, demand, books)
+        if isinstance(found, Reason):
+            yield Sight(nodes, device, found, partial(_unfit, device=device, demand=demand, books=books))
+        else:
+            yield Site(nodes, found)
 
-    def tell(node: NodeState) -> Reason:
-        told = look(node, demand, books)
-        assert isinstance(told, Reason), "alike nodes are refused alike"
-        return told
 
-    return Sight(nodes, seen, tell)
+def _excluded(node: NodeState, *, demand: Demand) -> Reason:
+    told = filters.excluded(node, demand)
+    assert told is not None, "alike nodes are refused alike"
+    return told
+
+
+def _unfit(node: NodeState, *, device: Device, demand: Demand, books: Books) -> Reason:
+    told = look(node, device, demand, books)
+    assert isinstance(told, Reason), "alike nodes are refused alike"
+    return told
 
 
 def _sorted_out(sights: list[Site | Sight]) -> tuple[list[Site], list[Pile]]:
     """Return the sites to choose from and the nodes that are out: risky ones where any site is certain."""
-    piles = [Pile(s.reason.code, s.nodes[:MAX_REJECTED], s.tell) for s in sights if isinstance(s, Sight)]
+    piles = [_pile(s.reason.code, s.device, s.nodes, s.tell) for s in sights if isinstance(s, Sight)]
     sites = [sight for sight in sights if isinstance(sight, Site)]
     certain = [site for site in sites if site.option.verdict is not Verdict.RISKY]
     if not certain:
         return sites, piles
     risky = [site for site in sites if site.option.verdict is Verdict.RISKY]
-    piles += [Pile("RiskyFit", site.nodes[:MAX_REJECTED], partial(_risky, site.option)) for site in risky]
+    piles += [
+        _pile("RiskyFit", site.option.device, site.nodes, partial(_risky, site.option)) for site in risky
+    ]
     return certain, piles
+
+
+def _pile(code: str, device: Device, nodes: Sequence[NodeState], tell: Callable[[NodeState], Reason]) -> Pile:
+    return Pile(code, product(device), tuple(nodes[:MAX_REJECTED]), tell)
 
 
 # --- the choice --------------------------------------------------------------------------------------
@@ -131,33 +150,34 @@ class Best:
     places: int
 
 
-def _best_now(site: Site, demand: Demand) -> Best | None:
+def _best_now(site: Site) -> Best | None:
     """Return the node with the fewest GPUs left over; None: none has room."""
-    wanted = site.option.gpus
-    frees = [] if site.nodes[0].unusable else [node.free(demand.resource_name) for node in site.nodes]
+    wanted, resource = site.option.gpus, site.option.device.resource
+    frees = [] if site.nodes[0].unusable else [node.free(resource) for node in site.nodes]
     fitting = [free for free in frees if free >= wanted]
     if not fitting:
         return None
     least = min(fitting)
     node = site.nodes[frees.index(least)]
     places = sum(free // wanted for free in fitting)
-    return Best(Option(node, wanted, site.option.sum), least - wanted, places)
+    return Best(replace(site.option, node=node), least - wanted, places)
 
 
 def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: Demand) -> Placement:
     places: dict[str, int] = {}
     for found in now:
-        name = product(found.option.node)
+        name = product(found.option.device)
         places[name] = places.get(name, 0) + found.places
 
-    def rank(found: Best) -> tuple[bool, int, int, str]:
-        node = found.option.node
-        memory_bytes = found.option.gpus * (node.gpu.memory_bytes if node.gpu else 0)
-        return places[product(node)] < demand.replicas, memory_bytes, found.left, node.name
+    def rank(found: Best) -> tuple[bool, bool, int, int, str]:
+        option = found.option
+        memory_bytes = option.gpus * _memory(option.device)
+        lacks = places[product(option.device)] < demand.replicas
+        return lacks, option.is_split, memory_bytes, found.left, option.node.name
 
     best = widened(min(now, key=rank).option, demand)
-    piles = piles + [pile for site in sites for pile in _other_piles(site, best, demand)]
-    gpu, footprint = best.node.gpu, best.sum.footprint
+    piles = piles + [pile for site in sites for pile in _other_piles(site, best)]
+    gpu, footprint = best.device.gpu, best.sum.footprint
     return Placement(
         node=best.node.name,
         product=gpu.product if gpu else "",
@@ -167,49 +187,61 @@ def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: De
         max_concurrency=footprint.max_concurrency if footprint else demand.ask.max_concurrency,
         verdict=best.verdict,
         footprint=footprint,
-        message=_told(best, places[product(best.node)], demand),
+        message=_told(best, places[product(best.device)], demand),
         rejected=_bounded(piles),
         capability=gpu.capability if gpu else None,
         driver_major=gpu.driver_major if gpu else None,
         shares=gpu.shares if gpu else 1,
         is_time_sliced=gpu.is_time_sliced if gpu else False,
+        resource=best.device.resource,
+        basis=_basis(best, demand),
     )
 
 
-def _other_piles(site: Site, best: Option, demand: Demand) -> list[Pile]:
+def _basis(best: Option, demand: Demand) -> str:
+    """Return the key under which the engine's own numbers will be remembered; empty: it tells none."""
+    if demand.engine.queries.pool is None or best.sum.footprint is None:
+        return ""
+    return basis(demand.engine, demand.facts, demand.asked(best.gpus, best.device.gpu))
+
+
+def _other_piles(site: Site, best: Option) -> list[Pile]:
     """Return the nodes of a site that were not taken: those that would do, and those that are full."""
     if site.nodes[0].unusable:
-        return _not_now_piles(site, demand)
-    wanted, name, resource = site.option.gpus, best.node.name, demand.resource_name
+        return _not_now_piles(site)
+    option, device = site.option, site.option.device
+    is_own = device == best.device
     would: list[NodeState] = []
     full: list[NodeState] = []
     for node in site.nodes:
-        if node.name != name:
-            (would if node.free(resource) >= wanted else full).append(node)
+        if not (is_own and node.name == best.node.name):
+            (would if node.free(device.resource) >= option.gpus else full).append(node)
         if len(would) == MAX_REJECTED:
             break  # those that would do are told first, and no more are told
     return [
-        Pile("LooserFit", tuple(would), lambda node: _looser(Option(node, wanted, site.option.sum), best)),
-        Pile("NotEnoughFree", tuple(full), partial(_not_now, site.option, demand=demand)),
+        _pile("LooserFit", device, would, lambda node: _looser(replace(option, node=node), best)),
+        _pile("NotEnoughFree", device, full, partial(_not_now, option)),
     ]
 
 
-def _not_now_piles(site: Site, demand: Demand) -> list[Pile]:
+def _not_now_piles(site: Site) -> list[Pile]:
     unusable = site.nodes[0].unusable
     code = unusable.code if unusable else "NotEnoughFree"
-    return [Pile(code, site.nodes[:MAX_REJECTED], partial(_not_now, site.option, demand=demand))]
+    return [_pile(code, site.option.device, site.nodes, partial(_not_now, site.option))]
 
 
-def _nearest(site: Site, demand: Demand) -> Option:
+def _nearest(site: Site) -> Option:
     """Return the node of a site with the most free."""
-    resource = demand.resource_name
-    node = max(site.nodes, key=lambda node: node.free(resource))
-    return Option(node, site.option.gpus, site.option.sum)
+    resource = site.option.device.resource
+    return replace(site.option, node=max(site.nodes, key=lambda node: node.free(resource)))
+
+
+def _memory(device: Device) -> int:
+    return device.gpu.memory_bytes if device.gpu else 0
 
 
 def _told(best: Option, places: int, demand: Demand) -> str:
-    node = best.node
-    where = f"{demand.service}: {best.gpus} x {described(node)} on {node.name}"
+    where = f"{demand.service}: {best.text} on {best.node.name}"
     footprint, room = best.sum.footprint, best.sum.room
     if footprint and room:
         at_once = max(0, room.kv_low_bytes) // footprint.kv_bytes_one_request
@@ -219,16 +251,27 @@ def _told(best: Option, places: int, demand: Demand) -> str:
         )
     else:
         where += ", not reckoned: what the model needs is not known"
+    if footprint and footprint.correction:
+        where += f"; {footprint.correction}"
+    if best.is_split:
+        joined = max(best.node.islands or (), default=0)
+        where += f"; NVLink joins {joined or 'none'} of its GPUs, so these work together over PCIe"
     if places < demand.replicas:
         where += f"; {places} of {demand.replicas} replicas have a place now"
     return where
 
 
 def _looser(option: Option, best: Option) -> Reason:
+    wanted = f"would do with {option.text} ({option.verdict})"
+    if option.is_split and not best.is_split:
+        return Reason(
+            "LooserFit",
+            f"{option.node.name}: {wanted} over PCIe, found {best.node.name} with {best.text} joined by "
+            "NVLink; name its product in accelerator.products to prefer it",
+        )
     return Reason(
         "LooserFit",
-        f"{option.node.name}: would do with {option.gpus} x {described(option.node)} ({option.verdict}), "
-        f"found {best.node.name} tighter with {best.gpus} x {described(best.node)} ({best.verdict}); "
+        f"{option.node.name}: {wanted}, found {best.node.name} tighter with {best.text} ({best.verdict}); "
         "name its product in accelerator.products to prefer it",
     )
 
@@ -241,39 +284,36 @@ def _risky(option: Option, node: NodeState) -> Reason:
     needed = f" with {readable_bytes(memory.needed_bytes(footprint))} usable" if footprint else ""
     return Reason(
         "RiskyFit",
-        f"{node.name}: needs {option.gpus} x GPU{needed} to be certain, found {described(node)}, which is "
-        "enough only with the least overhead; it is left out while another node could hold it for certain",
+        f"{node.name}: needs {option.gpus} x GPU{needed} to be certain, found {described(option.device)}, "
+        "which is enough only with the least overhead; it is left out while another node could hold it "
+        "for certain",
     )
 
 
-def _not_now(option: Option, node: NodeState, *, demand: Demand) -> Reason:
+def _not_now(option: Option, node: NodeState) -> Reason:
     if node.unusable:
         return node.unusable
     return Reason(
         "NotEnoughFree",
-        f"{node.name}: needs {option.gpus} x {described(node)}, found "
-        f"{node.free_of_total(demand.resource_name)}; free a GPU",
+        f"{node.name}: needs {option.text}, found {node.free_of_total(option.device.resource)}; free a GPU",
     )
 
 
-def _lack(option: Option, demand: Demand) -> tuple[bool, int, str]:
-    node = option.node
-    lack = option.gpus - node.free(demand.resource_name)
-    return node.unusable is not None, lack, node.name
+def _lack(option: Option) -> tuple[bool, int, str]:
+    return option.node.unusable is not None, option.gpus - option.free, option.node.name
 
 
 def _wait_for(nearest: Option, demand: Demand) -> Reason:
     node = nearest.node
-    needs = f"{demand.service}: needs {nearest.gpus} x {described(node)} on one node"
+    needs = f"{demand.service}: needs {nearest.text} on one node"
     if node.unusable:
         return Reason(
             "WaitingForCapacity", f"{needs}, found {node.name} unusable now ({node.unusable.message})"
         )
-    lack = nearest.gpus - node.free(demand.resource_name)
     return Reason(
         "WaitingForCapacity",
-        f"{needs}, found {node.free_of_total(demand.resource_name)} on {node.name}; free {lack} GPU there "
-        "or add such a node",
+        f"{needs}, found {node.free_of_total(nearest.device.resource)} on {node.name}; "
+        f"free {nearest.gpus - nearest.free} GPU there or add such a node",
     )
 
 
@@ -281,32 +321,33 @@ def _never(sights: list[Site | Sight], demand: Demand) -> Reason:
     seen = sorted(
         (sight for sight in sights if isinstance(sight, Sight)), key=lambda sight: sight.nodes[0].name
     )
-    small = [(sight.nodes[0], sight.reason) for sight in seen if isinstance(sight.reason, TooSmall)]
+    small = [sight for sight in seen if isinstance(sight.reason, TooSmall)]
     if small:
-        node, least = max(small, key=lambda pair: _size(pair[0], demand))
+        largest = max(small, key=_size)
+        node, device, least = largest.nodes[0], largest.device, largest.reason
         assert isinstance(least, TooSmall)
         return Reason(
             "NeverFits",
             f"{demand.service}: needs {least.gpus} x GPU with "
             f"{readable_bytes(memory.needed_bytes(least.footprint))} usable "
             f"({memory.parts(least.footprint)}) for {least.footprint.context_tokens} tokens, the largest "
-            f"candidate {node.name} has {node.total(demand.resource_name)} x {described(node)}; "
+            f"candidate {node.name} has {node.total(device.resource)} x {described(device)}; "
             "add a larger GPU, lower engine.contextTokens or engine.maxConcurrency, or use a smaller model",
         )
     if not seen:
         return Reason(
-            "NeverFits", f"{demand.service}: needs {demand.resource_name}, found no node; add one with a GPU"
+            "NeverFits", f"{demand.service}: needs {demand.resource}, found no node; add one with a GPU"
         )
-    largest = max(seen, key=lambda sight: _size(sight.nodes[0], demand))
-    count = sum(len(sight.nodes) for sight in seen)
+    largest = max(seen, key=_size)
+    count = len({node.name for sight in seen for node in sight.nodes})
     return Reason(
         "NeverFits", f"{demand.service}: needs a node, found none of {count}; {largest.reason.message}"
     )
 
 
-def _size(node: NodeState, demand: Demand) -> tuple[int, int]:
-    total = node.total(demand.resource_name)
-    return total * (node.gpu.memory_bytes if node.gpu else 0), total
+def _size(sight: Sight) -> tuple[int, int]:
+    total = sight.nodes[0].total(sight.device.resource)
+    return total * _memory(sight.device), total
 
 
 def _count_needed(demand: Demand) -> Refusal:
@@ -345,7 +386,8 @@ def _on_cpus_alone(inventory: Inventory, demand: Demand) -> Placement | Refusal:
         )
 
     def rank(node: NodeState) -> tuple[bool, int, str]:
-        return node.total(demand.resource_name) > 0, -node.free(MEMORY_RESOURCE), node.name
+        has_gpus = any(node.total(device.resource) for device in node.devices)
+        return has_gpus or node.total(demand.resource) > 0, -node.free(MEMORY_RESOURCE), node.name
 
     node = min(usable, key=rank)
     return Placement(
@@ -415,7 +457,7 @@ def _bounded(piles: list[Pile]) -> tuple[Rejected, ...]:
     rows = [
         (
             NEAREST.index(pile.code) if pile.code in NEAREST else len(NEAREST),
-            not product(node),
+            not pile.product,
             node.name,
             i,
             node,
@@ -423,6 +465,6 @@ def _bounded(piles: list[Pile]) -> tuple[Rejected, ...]:
         for i, pile in enumerate(piles)
         for node in pile.nodes[:MAX_REJECTED]
     ]
-    kept = sorted(rows, key=lambda row: row[:3])[:MAX_REJECTED]
-    told = ((node, piles[i].tell(node)) for *_, i, node in kept)
-    return tuple(Rejected(node.name, product(node), Reason(r.code, r.message)) for node, r in told)
+    kept = sorted(rows, key=lambda row: row[:4])[:MAX_REJECTED]
+    told = ((node, piles[i].product, piles[i].tell(node)) for *_, i, node in kept)
+    return tuple(Rejected(node.name, name, Reason(r.code, r.message)) for node, name, r in told)

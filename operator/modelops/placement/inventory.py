@@ -5,19 +5,18 @@ Labels: NVIDIA's GPU feature discovery 0.20; research/engines.md 5.1, 5.2.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelops.api.quantities import parse_memory
 from modelops.engines.base import Gpu
+from modelops.placement.devices import GPU_RESOURCE, INVALID, PRODUCT_LABEL, Device, devices, same_profile
 from modelops.plan import Manifest, Reason
 
-MIB = 2**20
-GPU_RESOURCE = "nvidia.com/gpu"
+__all__ = ["GPU_RESOURCE", "Inventory", "ModelNodeRow", "NodeRow", "NodeState", "PodUse", "inventory"]
+
 MEMORY_RESOURCE = "memory"
-PREFIX = "nvidia.com/"
-MIG_RESOURCE = "nvidia.com/mig-"
 NOT_READY, CORDONED = "NodeNotReady", "NodeCordoned"
 IDLE = 0.9
 MAX_FAULTS = 3
@@ -142,6 +141,12 @@ class ModelNodeRow:
     """Healthy GPUs whose memory nobody holds.  None: some do not tell."""
     slices: Mapping[str, int] = field(default_factory=dict)
     """MIG slices by profile."""
+    broken_slices: Mapping[str, int] = field(default_factory=dict)
+    """Those of GPUs that may not be used."""
+    slice_faults: tuple[str, ...] = ()
+    """What is wrong with those GPUs."""
+    idle_slices: Mapping[str, int] = field(default_factory=dict)
+    """Healthy slices whose memory nobody holds.  A profile is missing where a slice does not tell."""
     islands: tuple[int, ...] = ()
     """How many healthy GPUs NVLink joins, by island, the largest first."""
 
@@ -152,7 +157,11 @@ class ModelNodeRow:
         if not gpus:
             return None
         whole = [gpu for gpu in gpus if not gpu.get("migEnabled")]
+        cut = [gpu for gpu in gpus if gpu.get("migEnabled")]
         healthy = [gpu for gpu in whole if gpu["healthy"]]
+        slices = list(_slices(gpu for gpu in cut if gpu["healthy"]))
+        broken = Counter(profile for profile, _ in _slices(gpu for gpu in cut if not gpu["healthy"]))
+        by_profile = {known: [piece for own, piece in slices if own == known] for known, _ in slices}
         sizes = [int(gpu["memoryBytes"]) for gpu in whole if gpu.get("memoryBytes")]
         joined = Counter(gpu["nvlinkIsland"] for gpu in healthy if "nvlinkIsland" in gpu)
         return cls(
@@ -160,15 +169,37 @@ class ModelNodeRow:
             gpus=len(whole),
             healthy=len(healthy),
             memory_bytes=min(sizes, default=None),
-            faults=tuple(
-                f"GPU {gpu['index']}: {gpu.get('fault') or 'no cause told'}"
-                for gpu in whole
-                if not gpu["healthy"]
-            ),
+            faults=_faults(whole),
             idle=_idle(healthy),
-            slices=Counter(piece["profile"] for gpu in gpus for piece in gpu.get("mig") or ()),
+            slices=Counter(profile for profile, _ in slices) + broken,
+            broken_slices=broken,
+            slice_faults=_faults(cut),
+            idle_slices={
+                profile: idle for profile, own in by_profile.items() if (idle := _idle(own)) is not None
+            },
             islands=tuple(sorted(joined.values(), reverse=True)),
         )
+
+    @property
+    def is_all_broken(self) -> bool:
+        """Whether there are GPUs, and none of them or of their slices may be used."""
+        healthy_slices = sum(self.slices.values()) - sum(self.broken_slices.values())
+        return bool(self.gpus or self.slice_faults) and not self.healthy and not healthy_slices
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the agent knows of one resource of a node."""
+
+    broken: int = 0
+    """What the agent found broken while the node still offers it, in shares where it is shared."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with those."""
+    idle: int | None = None
+    """Healthy ones whose memory nobody holds, as the agent sees them.  None: not told, or shared."""
+
+
+WELL = Health()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +209,14 @@ class NodeState:
     name: str
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
-    gpu: Gpu | None
-    """None: no GPU, or none whose labels tell what it is."""
+    devices: tuple[Device, ...]
+    """What NVIDIA's device plugin offers, the plain resource first."""
     allocatable: Mapping[str, int]
     used: Mapping[str, int]
-    unhealthy: int = 0
-    """GPUs that the agent found broken while the node still offers them."""
-    faults: tuple[str, ...] = ()
-    """What is wrong with those."""
-    idle: int | None = None
-    """Healthy GPUs whose memory nobody holds, as the agent sees them.  None: not told, or GPUs are shared."""
+    health: Mapping[str, Health] = field(default_factory=dict)
+    """By resource, where the agent has something to say."""
+    islands: tuple[int, ...] | None = None
+    """How many healthy GPUs NVLink joins, by island, the largest first.  None: nobody looked."""
     unusable: Reason | None = None
     """Why nobody can use its GPUs, now or ever."""
     is_passing: bool = False
@@ -198,10 +227,16 @@ class NodeState:
     """Reckoned once, since every service that is placed asks every node."""
 
     def __post_init__(self) -> None:
-        shares = self.gpu.shares if self.gpu else 1
-        taken = self.used.get(GPU_RESOURCE, 0) + self.unhealthy * shares
-        left = self.total(GPU_RESOURCE) - taken
-        object.__setattr__(self, "free_gpus", max(0, left if self.idle is None else min(left, self.idle)))
+        object.__setattr__(self, "free_gpus", self._free(GPU_RESOURCE, self.health.get(GPU_RESOURCE, WELL)))
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """What one of the plain resource is; None: no GPU, or none whose labels tell what it is."""
+        return self.devices[0].gpu
+
+    def device(self, resource: str) -> Device:
+        """Return what *resource* is here; one that nobody describes has no GPU."""
+        return next((known for known in self.devices if known.resource == resource), Device(resource))
 
     @property
     def can_run_pods(self) -> bool:
@@ -216,13 +251,18 @@ class NodeState:
         """Return how many of *resource* a new pod could have."""
         if resource == GPU_RESOURCE:
             return self.free_gpus
-        return max(0, self.total(resource) - self.used.get(resource, 0))
+        return self._free(resource, self.health.get(resource, WELL))
+
+    def _free(self, resource: str, health: Health) -> int:
+        left = self.total(resource) - self.used.get(resource, 0) - health.broken
+        return max(0, left if health.idle is None else min(left, health.idle))
 
     def free_of_total(self, resource: str) -> str:
         """Return how many are free, for people, and what keeps the rest back beside pods: 5 of 8 free."""
         told = f"{self.free(resource)} of {self.total(resource)} free"
-        why = [_listed(self.faults)] if resource == GPU_RESOURCE and self.faults else []
-        held = replace(self, idle=None).free(resource) - self.free(resource)
+        health = self.health.get(resource, WELL)
+        why = [_listed(health.faults)] if health.faults else []
+        held = self._free(resource, replace(health, idle=None)) - self.free(resource)
         if held:
             why.append(f"memory of {held} is held by others than pods that asked for a GPU")
         return f"{told} ({'; '.join(why)})" if why else told
@@ -230,8 +270,13 @@ class NodeState:
     def taking(self, requests: Mapping[str, int]) -> "NodeState":
         """Return the node with *requests* taken too, of the idle ones: such pods hold no memory yet."""
         used = {**self.used, **{key: self.used.get(key, 0) + count for key, count in requests.items()}}
-        idle = None if self.idle is None else max(0, self.idle - requests.get(GPU_RESOURCE, 0))
-        return replace(self, used=used, idle=idle)
+        health = {
+            key: known
+            if known.idle is None
+            else replace(known, idle=max(0, known.idle - requests.get(key, 0)))
+            for key, known in self.health.items()
+        }
+        return replace(self, used=used, health=health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +353,8 @@ def _used(pods: Iterable[PodUse]) -> dict[str, dict[str, int]]:
 def _likeness(node: NodeState) -> object:
     """Return what decides on a node before its name, labels and use are looked at."""
     why = node.unusable.code if node.unusable else ""
-    return node.gpu, frozenset(node.allocatable.items()), node.taints, why, node.is_passing
+    amounts = frozenset(node.allocatable.items())
+    return node.devices, amounts, node.taints, why, node.is_passing, node.islands
 
 
 def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
@@ -336,6 +382,19 @@ def amounts(resources: Mapping[str, Any] | None) -> dict[str, int]:
         key: str(text) for key, text in (resources or {}).items() if key == MEMORY_RESOURCE or "/" in key
     }
     return {key: _quantity(text) for key, text in wanted.items()}
+
+
+def _slices(gpus: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the slices of *gpus*, each with its profile."""
+    for gpu in gpus:
+        for piece in gpu.get("mig") or ():
+            yield same_profile(piece["profile"]), piece
+
+
+def _faults(gpus: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(
+        f"GPU {gpu['index']}: {gpu.get('fault') or 'no cause told'}" for gpu in gpus if not gpu["healthy"]
+    )
 
 
 def _listed(faults: tuple[str, ...]) -> str:
@@ -368,54 +427,36 @@ def _quantity(text: str) -> int:
 
 
 def _state(node: NodeRow, used: Mapping[str, int], report: ModelNodeRow | None) -> NodeState:
-    gpu = _gpu(node, report)
-    unusable, is_passing = _unusable(node, gpu, report)
-    # The device plugin takes broken GPUs out of allocatable itself; what the agent adds is the rest.
-    gone = max(0, node.capacity.get(GPU_RESOURCE, 0) - node.allocatable.get(GPU_RESOURCE, 0))
-    broken = report.gpus - report.healthy if report else 0
+    offered = devices(node.labels, node.allocatable, report.memory_bytes if report else None)
+    unusable, is_passing = _unusable(node, report)
     return NodeState(
         name=node.name,
         labels=node.labels,
         taints=node.taints,
-        gpu=gpu,
+        devices=offered,
         allocatable=node.allocatable,
         used=used,
-        unhealthy=max(0, broken - gone // (gpu.shares if gpu else 1)),
-        faults=report.faults if report else (),
-        idle=report.idle if report and gpu and gpu.shares == 1 else None,
+        health={device.resource: _health(node, device, report) for device in offered} if report else {},
+        islands=report.islands if report else None,
         unusable=unusable,
         is_passing=is_passing,
     )
 
 
-def _gpu(node: NodeRow, report: ModelNodeRow | None) -> Gpu | None:
-    """Return what the labels say; the memory label is of the whole GPU also where it is shared."""
-    labels = node.labels
-    product = labels.get(f"{PREFIX}gpu.product", "")
-    memory = _number(labels, "gpu.memory") * MIB or (report.memory_bytes or 0 if report else 0)
-    if not product or not memory:
-        return None
-    sharing = labels.get(f"{PREFIX}gpu.sharing-strategy", "none")
-    is_shared = sharing in ("time-slicing", "mps") or product.endswith("-SHARED")
-    shares = max(1, _number(labels, "gpu.replicas")) if is_shared else 1
-    major = _number(labels, "gpu.compute.major")
-    driver = _number(labels, "cuda.driver-version.major") or _number(labels, "cuda.driver.major")
-    return Gpu(
-        product=product,
-        memory_bytes=memory // shares,
-        capability=(major, _number(labels, "gpu.compute.minor")) if major else None,
-        driver_major=driver or None,
-        shares=shares,
-        is_time_sliced=shares > 1 and sharing != "mps",
-    )
+def _health(node: NodeRow, device: Device, report: ModelNodeRow) -> Health:
+    """Return what the agent adds: the device plugin takes broken GPUs out of allocatable itself."""
+    resource, shares = device.resource, device.gpu.shares if device.gpu else 1
+    gone = max(0, node.capacity.get(resource, 0) - node.allocatable.get(resource, 0))
+    if device.profile:
+        broken, faults = report.broken_slices.get(device.profile, 0), report.slice_faults
+        idle = report.idle_slices.get(device.profile)
+    else:
+        broken, faults, idle = report.gpus - report.healthy, report.faults, report.idle
+    left = max(0, broken - gone // shares)
+    return Health(left * shares, faults if broken else (), idle if device.gpu and shares == 1 else None)
 
 
-def _number(labels: Mapping[str, str], key: str) -> int:
-    text = labels.get(PREFIX + key, "")
-    return int(text) if text.isdecimal() else 0
-
-
-def _unusable(node: NodeRow, gpu: Gpu | None, report: ModelNodeRow | None) -> tuple[Reason | None, bool]:
+def _unusable(node: NodeRow, report: ModelNodeRow | None) -> tuple[Reason | None, bool]:
     """Return why the node's GPUs cannot be used, and whether that may pass."""
     if not node.ready:
         return Reason(
@@ -425,18 +466,18 @@ def _unusable(node: NodeRow, gpu: Gpu | None, report: ModelNodeRow | None) -> tu
         return Reason(
             CORDONED, f"{node.name}: needs a schedulable node, found it cordoned; uncordon it"
         ), True
-    slices = sorted(key for key, count in node.allocatable.items() if key.startswith(MIG_RESOURCE) and count)
-    if (gpu and "-MIG-" in gpu.product) or (slices and not node.allocatable.get(GPU_RESOURCE)):
-        found = ", ".join(slices) or (gpu.product if gpu else "")
+    product = node.labels.get(PRODUCT_LABEL, "")
+    if INVALID in product:
         return Reason(
-            "MigUnsupported",
-            f"{node.name}: needs whole GPUs, found MIG slices ({found}), which are not planned yet; "
-            "turn MIG off on this node",
-        ), False
-    if report and report.gpus and report.healthy == 0:
+            "MigInvalid",
+            f"{node.name}: needs GPUs that MIG cut up alike, as strategy single wants it, found {product}; "
+            "cut them alike or set the device plugin's strategy to mixed",
+        ), True
+    if report and report.is_all_broken:
+        faults = report.faults + report.slice_faults
         return Reason(
             "GpusUnhealthy",
-            f"{node.name}: needs a healthy GPU, found 0 of {report.gpus} ({_listed(report.faults)}); "
-            f"see kubectl get modelnode {node.name} -o yaml",
+            f"{node.name}: needs a healthy GPU, found 0 of {report.gpus + len(report.slice_faults)} "
+            f"({_listed(faults)}); see kubectl get modelnode {node.name} -o yaml",
         ), True
     return None, False

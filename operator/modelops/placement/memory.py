@@ -69,5 +69,5 @@ def parts(footprint: Footprint) -> str:
         f"weights {readable_bytes(footprint.weights_bytes_per_gpu)}, "
         f"cache {readable_bytes(footprint.kv_bytes_required)}, "
         f"overhead {readable_bytes(footprint.overhead_low_bytes)} to "
-        f"{readable_bytes(footprint.overhead_high_bytes)}"
+        f"{readable_bytes(footprint.overhead_high_bytes)}{' as measured' if footprint.correction else ''}"
     )

@@ -7,6 +7,7 @@ from modelops.api.quantities import readable_bytes
 from modelops.engines.base import Ask, Engine, Facts, Footprint, Gpu
 from modelops.placement import filters, memory
 from modelops.placement.demand import Demand
+from modelops.placement.devices import GPU_RESOURCE, Device
 from modelops.placement.inventory import NodeState
 from modelops.placement.memory import Room, Verdict
 from modelops.plan import Reason
@@ -35,9 +36,10 @@ class Books:
         """Return the sum at the least context, or why the engine refuses these GPUs."""
         if (gpu, gpus) not in self._sums:
             demand = self._demand
-            self._sums[gpu, gpus] = _reckon(
-                demand.engine, demand.facts, demand.asked(gpus, gpu), demand.least_context()
-            )
+            found = _reckon(demand.engine, demand.facts, demand.asked(gpus, gpu), demand.least_context())
+            if demand.corrections and isinstance(found, Sum):
+                found = _sum(demand.footprint(demand.asked(gpus, gpu, demand.least_context())), gpu)
+            self._sums[gpu, gpus] = found
         return self._sums[gpu, gpus]
 
 
@@ -46,12 +48,29 @@ class Option:
     """A number of GPUs on one node that the model may run on, were they free."""
 
     node: NodeState
+    device: Device
     gpus: int
     sum: Sum
 
     @property
     def verdict(self) -> Verdict:
         return self.sum.verdict
+
+    @property
+    def free(self) -> int:
+        """How many of the device a new pod could have."""
+        return self.node.free(self.device.resource)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the GPUs talk to each other by something slower than NVLink, as the agent saw it."""
+        islands = self.node.islands
+        return self.gpus > 1 and islands is not None and max(islands, default=0) < self.gpus
+
+    @property
+    def text(self) -> str:
+        """The GPUs, for people: 2 x NVIDIA-H100 with 78.9 GiB usable."""
+        return f"{self.gpus} x {described(self.device)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +81,18 @@ class TooSmall(Reason):
     footprint: Footprint
 
 
-def look(node: NodeState, demand: Demand, books: Books) -> Option | Reason:
-    """Return the fewest GPUs of *node* that fit, else the fewest at a risk, were they free."""
-    excluded = filters.excluded(node, demand)
-    if excluded:
-        return excluded
-    counts = _counts(node, demand)
+def look(node: NodeState, device: Device, demand: Demand, books: Books) -> Option | Reason:
+    """Return the fewest of *device* that fit, else the fewest at a risk, were they free."""
+    few = filters.less_memory(node, device, demand)
+    if few:
+        return few
+    counts = _counts(node, device, demand)
     if isinstance(counts, Reason):
         return counts
     risky: Option | None = None
     reasons: list[Reason] = []
     for gpus in counts:
-        found = _option(node, gpus, demand, books)
+        found = _option(node, device, gpus, demand, books)
         if isinstance(found, Reason):
             reasons.append(found)
         elif found.verdict is not Verdict.RISKY:
@@ -84,39 +103,47 @@ def look(node: NodeState, demand: Demand, books: Books) -> Option | Reason:
     return risky or max(reasons, key=lambda reason: reason.gpus if isinstance(reason, TooSmall) else 0)
 
 
-def _counts(node: NodeState, demand: Demand) -> list[int] | Reason:
-    total = node.total(demand.resource_name)
-    shares = node.gpu.shares if node.gpu else 1
+def _counts(node: NodeState, device: Device, demand: Demand) -> list[int] | Reason:
+    total = node.total(device.resource)
+    shares = device.gpu.shares if device.gpu else 1
+    is_alone = shares > 1 or bool(device.profile)
     if demand.count is None:
-        return list(range(1, (1 if shares > 1 else min(total, MAX_GPUS)) + 1))
+        return list(range(1, (1 if is_alone else min(total, MAX_GPUS)) + 1))
     if demand.count > 1 and shares > 1:
         return Reason(
             "GpuShared",
-            f"{node.name}: needs {demand.count} whole GPUs, found {product(node)} in {shares} shares, of "
+            f"{node.name}: needs {demand.count} whole GPUs, found {product(device)} in {shares} shares, of "
             "which a second gives no more memory; set accelerator.count to Auto",
+        )
+    if demand.count > 1 and device.profile:
+        return Reason(
+            "GpuSliced",
+            f"{node.name}: needs {demand.count} GPUs that work together, found slices {device.profile} of "
+            "MIG, each of which works alone; set accelerator.count to Auto",
         )
     if demand.count > total:
         return Reason(
             "TooFewGpus",
-            f"{node.name}: needs {demand.count} x GPU on one node, found {total} x {described(node)}; "
+            f"{node.name}: needs {demand.count} x GPU on one node, found {total} x {described(device)}; "
             "lower accelerator.count or add a larger node",
         )
     return [demand.count]
 
 
-def _option(node: NodeState, gpus: int, demand: Demand, books: Books) -> Option | Reason:
-    found = books.at(node.gpu, gpus)
+def _option(node: NodeState, device: Device, gpus: int, demand: Demand, books: Books) -> Option | Reason:
+    found = books.at(device.gpu, gpus)
     if isinstance(found, Reason):
         return found
-    if found.footprint is not None and node.gpu is None:
+    if found.footprint is not None and device.gpu is None:
+        name = device.resource if device.profile else GPU_RESOURCE
         return Reason(
             "GpuUnknown",
-            f"{node.name}: needs the labels nvidia.com/gpu.product and nvidia.com/gpu.memory to reckon with, "
+            f"{node.name}: needs the labels {name}.product and {name}.memory to reckon with, "
             "found none; run GPU feature discovery on it",
         )
     if found.footprint is not None and found.verdict is Verdict.NO:
-        return _too_small(node, gpus, found.footprint, demand)
-    return Option(node, gpus, found)
+        return _too_small(node, device, gpus, found.footprint)
+    return Option(node, device, gpus, found)
 
 
 @lru_cache(maxsize=8192)
@@ -140,12 +167,12 @@ def widened(option: Option, demand: Demand) -> Option:
 
     All of the model's, or whole steps: llama.cpp rounds its cells up to them anyway.
     """
-    gpu, gpus = option.node.gpu, option.gpus
+    gpu, gpus = option.device.gpu, option.gpus
     if demand.ask.context_tokens is not None or option.verdict is not Verdict.FITS:
         return option
 
     def at(context_tokens: int) -> Sum:
-        return _sum(demand.engine.footprint(demand.facts, demand.asked(gpus, gpu, context_tokens)), gpu)
+        return _sum(demand.footprint(demand.asked(gpus, gpu, context_tokens)), gpu)
 
     limit_tokens = demand.facts.longest_context()
     whole = at(limit_tokens)
@@ -163,23 +190,27 @@ def widened(option: Option, demand: Demand) -> Option:
     return replace(option, sum=best)
 
 
-def _too_small(node: NodeState, gpus: int, footprint: Footprint, demand: Demand) -> TooSmall:
+def _too_small(node: NodeState, device: Device, gpus: int, footprint: Footprint) -> TooSmall:
     return TooSmall(
         "GpuTooSmall",
         f"{node.name}: needs {gpus} x GPU with {readable_bytes(memory.needed_bytes(footprint))} usable "
-        f"({memory.parts(footprint)}) for {footprint.context_tokens} tokens, found {described(node)}, "
-        f"{node.free(demand.resource_name)} of {node.total(demand.resource_name)} free; "
+        f"({memory.parts(footprint)}) for {footprint.context_tokens} tokens, found {described(device)}, "
+        f"{node.free(device.resource)} of {node.total(device.resource)} free; "
         "use a larger GPU, more of them or a shorter engine.contextTokens",
         gpus,
         footprint,
     )
 
 
-def product(node: NodeState) -> str:
-    return node.gpu.product if node.gpu else ""
+def product(device: Device) -> str:
+    return device.gpu.product if device.gpu else ""
 
 
-def described(node: NodeState) -> str:
-    if node.gpu is None:
-        return "GPU"
-    return f"{node.gpu.product} with {readable_bytes(memory.usable_bytes(node.gpu.memory_bytes))} usable"
+def described(device: Device) -> str:
+    """Return what one of *device* is, for people."""
+    gpu = device.gpu
+    if gpu is None:
+        return f"MIG slice {device.profile}" if device.profile else "GPU"
+    how = "time-slicing" if gpu.is_time_sliced else "MPS"
+    share = f" (of {gpu.shares} shares by {how})" if gpu.shares > 1 else ""
+    return f"{gpu.product} with {readable_bytes(memory.usable_bytes(gpu.memory_bytes))} usable{share}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modelops.engines.base import Ask, Footprint, Gpu
+from modelops.placement.devices import GPU_RESOURCE
 from modelops.placement.memory import Verdict
 from modelops.plan import Manifest, Reason
 
@@ -44,6 +45,10 @@ class Placement:
     is_time_sliced: bool = False
     engine: str = ""
     """Which engine was chosen and why; empty: the service names it."""
+    resource: str = GPU_RESOURCE
+    """What a pod asks the node for."""
+    basis: str = ""
+    """Digest of what the overhead depends on; empty: the engine does not tell what it measured."""
 
     @property
     def gpu(self) -> Gpu | None:
@@ -85,6 +90,8 @@ class Placement:
             "driverMajor": self.driver_major,
             "shares": self.shares if self.shares > 1 else None,
             "timeSliced": self.is_time_sliced or None,
+            "resource": self.resource if self.resource != GPU_RESOURCE else None,
+            "basis": self.basis,
             "footprint": _footprint_status(self.footprint) if self.footprint else None,
             "rejected": [_rejected_status(rejected) for rejected in self.rejected],
         }
@@ -112,6 +119,8 @@ class Placement:
             shares=status.get("shares", 1),
             is_time_sliced=status.get("timeSliced", False),
             engine=status.get("engine", ""),
+            resource=status.get("resource", GPU_RESOURCE),
+            basis=status.get("basis", ""),
         )
 
 
@@ -163,8 +172,10 @@ FOOTPRINT_KEYS = {
 
 
 def _footprint_status(footprint: Footprint) -> Manifest:
-    return {key: getattr(footprint, name) for key, name in FOOTPRINT_KEYS.items()}
+    told: Manifest = {key: getattr(footprint, name) for key, name in FOOTPRINT_KEYS.items()}
+    return told | ({"correction": footprint.correction} if footprint.correction else {})
 
 
 def _read_footprint(status: Mapping[str, Any]) -> Footprint:
-    return Footprint(**{name: status[key] for key, name in FOOTPRINT_KEYS.items()})
+    numbers = {name: status[key] for key, name in FOOTPRINT_KEYS.items()}
+    return Footprint(**numbers, correction=status.get("correction", ""))

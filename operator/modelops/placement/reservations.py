@@ -46,8 +46,8 @@ def _room(inventory: Inventory, wanted: Reservation) -> NodeState | None:
         node
         for node in inventory.nodes
         if node.can_run_pods
-        and node.gpu is not None
-        and node.gpu.product == wanted.product
+        and (gpu := node.device(wanted.resource).gpu) is not None
+        and gpu.product == wanted.product
         and node.free(wanted.resource) >= wanted.gpus
     ]
     return min(fitting, key=lambda node: (node.free(wanted.resource), node.name), default=None)

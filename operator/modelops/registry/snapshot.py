@@ -12,6 +12,7 @@ from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Approval
 from modelops.governance.countersign import GateState
 from modelops.governance.requirements import Requirement
+from modelops.placement.learned import Learned
 from modelops.plan import Reason
 
 
@@ -69,6 +70,8 @@ class VersionSnapshot:
     """Nodes that should have the artifact, sorted."""
     cache: tuple[CacheRow, ...] = ()
     used_by: tuple[User, ...] = ()
+    measured: tuple[Learned, ...] = ()
+    """What services say that engines reported which serve it."""
     image: str = ""
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from modelops.api.names import UNKNOWN_ENVIRONMENT
 from modelops.api.quantities import readable_bytes
 from modelops.api.version import ModelVersion
-from modelops.governance.approvals import Answer, Question, answer
+from modelops.governance.approvals import Answer, Question, answer, unknown
+from modelops.placement.learned import Learned, kept
 from modelops.plan import Claim, Manifest, Plan, Reason, Ref, conditions
 from modelops.registry import resolution
 from modelops.registry.snapshot import CacheRow, VersionSnapshot
@@ -17,6 +19,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=30)
 SILENCE = timedelta(minutes=1)
 """How long the pod of a complete Job may stay unseen before its words count as lost."""
 MOST_USERS = 100
+_OPEN = ("Resolving", "ResolveFailed", "EnvironmentUnknown")
+"""Why a version is not pinned that may be yet."""
 
 
 def plan(seen: VersionSnapshot, now: datetime) -> Plan:
@@ -24,13 +28,14 @@ def plan(seen: VersionSnapshot, now: datetime) -> Plan:
 
     Facts once resolved never change: the version is its bytes.  Law: planning again writes nothing.
     """
-    step = _pinned(seen) or _refused(seen) or _resolve(seen, now)
+    step = _pinned(seen) or _nowhere(seen) or _refused(seen) or _resolve(seen, now)
     pinned = step.known if isinstance(step.known, resolution.Resolved) else None
     reason = step.known if isinstance(step.known, Reason) else None
     answered = _answer(seen, pinned, now)
     status = _status(seen, pinned, reason, answered, now)
     ends = [end for end in (step.until, answered.until) if end is not None]
-    return Plan(status, step.apply, step.delete, (), min(ends) - now if ends else None)
+    after = min(ends) - now if ends else None
+    return Plan(status=status, apply=step.apply, delete=step.delete, after=after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,12 @@ def _pinned(seen: VersionSnapshot) -> Resolving | None:
         facts.get("revision", ""), digest, facts.get("files", 0), facts.get("bytes", 0), facts
     )
     return Resolving(known, delete=(_job_ref(seen),) if seen.job else ())
+
+
+def _nowhere(seen: VersionSnapshot) -> Resolving | None:
+    """Hold while the environment is not known: which hosts may be called is its administrators' to say."""
+    reason = unknown(seen.version.name, seen.environment)
+    return Resolving(reason) if reason else None
 
 
 def _refused(seen: VersionSnapshot) -> Resolving | None:
@@ -192,8 +203,9 @@ def _status(
         "phase": _phase(seen, claims),
         "specHash": seen.spec_hash,
         "conditions": conditions(claims, seen.status.get("conditions", ()), generation, now),
-        "approval": {"environments": [_approval(seen, answered)]},
     }
+    if seen.environment != UNKNOWN_ENVIRONMENT:
+        status["approval"] = {"environments": [_approval(seen, answered)]}
     if pinned is not None:
         status["artifactDigest"] = pinned.artifact_digest
         status["resolved"] = _facts(pinned)
@@ -201,6 +213,9 @@ def _status(
         nodes = _nodes(seen)
         if nodes:
             status["cache"] = {"nodes": nodes}
+    measured = kept(map(Learned.from_status, seen.status.get("measured") or ()), seen.measured)
+    if measured:
+        status["measured"] = [one.to_status() for one in measured]
     status["usedByCount"] = len(seen.used_by)
     if seen.used_by:
         status["usedBy"] = [
@@ -270,7 +285,7 @@ def _claims(
     name = seen.version.name
     if pinned is None:
         reason = refusal or Reason("Resolving", f"{name}: its source is being pinned to a commit")
-        known = None if refusal is seen.refused or reason.code in ("Resolving", "ResolveFailed") else False
+        known = None if refusal is seen.refused or reason.code in _OPEN else False
         resolved = Claim("Resolved", known, reason.code, reason.message)
     else:
         message = f"{name}: pinned to {pinned.revision}, {pinned.files} files, {pinned.bytes} bytes"

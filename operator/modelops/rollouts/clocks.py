@@ -48,14 +48,14 @@ def _ends(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Iterable[t
         yield left(state.phase_at, rules.bake, now)
     if state.phase is Phase.ROLLING_BACK:
         yield left(state.phase_at, rules.abort_scale_down_delay, now)
-    if state.unready_at is not None:
-        yield left(state.unready_at, rules.progress_deadline, now)
-    if state.waiting_at is not None:
-        yield left(state.waiting_at, rules.capacity_deadline, now)
-    if state.unaccepted_at is not None:
-        yield left(state.unaccepted_at, rules.accept_timeout, now)
-    if state.alone_at is not None:
-        yield left(state.alone_at, rules.accept_timeout, now)
+    for since, span in (
+        (state.unready_at, rules.progress_deadline),
+        (state.waiting_at, rules.capacity_deadline),
+        (state.unaccepted_at, rules.accept_timeout),
+        (state.alone_at, rules.accept_timeout),
+    ):
+        if since is not None:
+            yield left(since, span, now)
 
 
 def seconds(span: timedelta) -> str:

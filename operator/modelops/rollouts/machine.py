@@ -51,9 +51,8 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
             break
     else:
         step = Step(observed, after=after(observed, seen, now))
-    return replace(
-        step, state=_noted(state, step.state, seen, now), events=(*trust, *drift, *strayed, *step.events)
-    )
+    events = (*trust, *drift, *strayed, *step.events)
+    return replace(step, state=_noted(state, step.state, seen, now), events=events)
 
 
 # --- what was seen -----------------------------------------------------------------------------------

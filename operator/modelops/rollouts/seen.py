@@ -97,7 +97,7 @@ class Seen:
     desired_hold: Reason | None = None
     """What speaks against starting *desired*; room on nodes never does."""
     misrouted: Reason | None = None
-    """What the counted requests say against the split of this step; None: nothing, or too few were counted."""
+    """What the counted requests say against this step's split; None: nothing, or too few were counted."""
     judgement: Judgement | None = None
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None

@@ -84,9 +84,8 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
         return None
     if judged.verdict == "Rollback":
         return _hold(state, seen, judged)
-    if judged.verdict == "Promote" and state.is_misrouted:
-        return None  # what is proven was proven at another share than the step's
-    if judged.verdict == "Promote" and later(state, rules, seen.replicas) is None:
+    is_proven = judged.verdict == "Promote" and not state.is_misrouted
+    if is_proven and later(state, rules, seen.replicas) is None:
         state = replace(state, judged_to=judged.window_end)
         return finish(state, seen, rules, now, judged.message)
     if judged.verdict != "Continue" or judged.reason == "BaselineUnhealthy":

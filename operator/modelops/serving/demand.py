@@ -1,20 +1,22 @@
 """What a service asks of the placement and of its engine, from its spec and its version's facts."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
-from modelops.api.policy import Capacity, Policy, Provider
+from modelops.api.policy import Capacity, Policy, Provider, YourRoute
 from modelops.api.service import ServiceSpec
 from modelops.engines.base import Ask, Compute, Engine, Facts
-from modelops.placement.fit import Demand, Placement
+from modelops.placement.demand import Demand, Sharing
+from modelops.placement.fit import Placement
 from modelops.placement.inventory import Inventory
 from modelops.plan import Reason
 from modelops.rollouts.state import Revision
-from modelops.serving import manifests
+from modelops.serving import learning, manifests
 from modelops.serving.manifests import Gateway, Owner
 from modelops.serving.snapshot import Snapshot, VersionRow
 
-RESOURCE = "nvidia.com/gpu"
 DRAIN = timedelta(minutes=10)
 
 
@@ -77,9 +79,12 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         node_selector=dict((where.node_selector if where else None) or {}),
         tolerations=tolerations(spec),
         zones=tuple((where.zones if where else None) or ()),
-        resource_name=resource_name(spec),
+        resource_name=(accelerator.resource_name if accelerator else None) or "",
+        partition=(accelerator.partition if accelerator else None) or "",
+        sharing=Sharing(accelerator.sharing) if accelerator and accelerator.sharing else None,
         replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
+        corrections=learning.corrections(seen, version),
         on_cpus=on_cpus,
     )
 
@@ -128,7 +133,7 @@ def record(
         engine=engine.name,
         launch=engine.launch(facts(version), place.fill(ask(seen, version, engine))),
         placement=place,
-        resource_name=resource_name(spec),
+        resource_name=place.resource,
         images=seen.defaults.images,
         store=seen.defaults.store,
         drain=drain(seen.policy),
@@ -148,14 +153,52 @@ def tolerations(spec: ServiceSpec) -> tuple[dict[str, Any], ...]:
     return tuple(item.to_wire() for item in ((where.tolerations if where else None) or ()))
 
 
-def resource_name(spec: ServiceSpec) -> str:
-    """Return the extended resource that a pod asks for."""
-    return (spec.accelerator.resource_name if spec.accelerator else None) or RESOURCE
+class Way(StrEnum):
+    """What sends requests to the versions."""
+
+    PODS = "Pods"
+    """One Service over the pods of all: their numbers are the shares."""
+    OWN = "Own"
+    """Routes that the operator makes."""
+    YOURS = "Yours"
+    """A route of the user's, of which weights are changed."""
+
+
+def way(seen: Snapshot) -> Way:
+    """Return what is to send requests."""
+    if your_route(seen) is not None:
+        return Way.YOURS
+    return Way.PODS if gateway(seen) is None else Way.OWN
+
+
+def by_pods(seen: Snapshot) -> bool:
+    """Return whether numbers of pods are the shares."""
+    return way(seen) is Way.PODS
+
+
+def your_route(seen: Snapshot) -> YourRoute | None:
+    """Return the route of the user's that the policy names.
+
+    While the policy is missing or malformed it is the one that was used last: what serves stays as it is.
+    """
+    if seen.policy is not None:
+        return seen.policy.your_route
+    return next((YourRoute(by["kind"], by["name"]) for by in _used(seen) if by.get("yours")), None)
+
+
+def _used(seen: Snapshot) -> list[Mapping[str, Any]]:
+    """Return what sent requests last, where the policy that says it is away."""
+    is_run = bool(seen.status.get("candidate"))
+    is_away = seen.policy is None and (seen.policy_fault is not None or is_run)
+    traffic = (seen.status.get("rollout") or {}).get("traffic") or {}
+    return list(traffic.get("by") or ()) if is_away else []
 
 
 def gateway(seen: Snapshot) -> Gateway | None:
-    """Return where the route attaches; None: nowhere, numbers of pods behind one Service are the shares."""
+    """Return where our routes attach; None: nowhere."""
     if seen.policy is not None and seen.policy.provider is Provider.REPLICAS:
+        return None
+    if any(by.get("kind") == "Service" for by in _used(seen)):
         return None
     wanted = seen.service.spec.traffic.gateway_ref if seen.service.spec.traffic else None
     default = seen.defaults.gateway

@@ -116,7 +116,7 @@ def ask(
         return None
     if not is_judged(state) or state.ready_at is None:
         return None
-    asked = rules(policy, by_pods=demand.gateway(seen) is None)
+    asked = rules(policy, by_pods=demand.by_pods(seen))
     step_at, dwell = state.step_at, asked.stage(state.step).dwell
     is_baking = state.phase is Phase.BAKING
     is_last = not is_baking and later(state, asked, demand.replicas(seen.service.spec)) is None

@@ -1,18 +1,15 @@
 """The objects of one revision and of one service, as plain manifests."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from modelops.api import names
-from modelops.api.policy import Matched
 from modelops.engines.base import Launch
+from modelops.placement.devices import product_label
 from modelops.placement.fit import Placement
 from modelops.plan import Manifest
-from modelops.rollouts.traffic import Shares
 
-ROUTE_API = "gateway.networking.k8s.io/v1"
 USER_ID = 10001
 HTTP_PORT = 8000
 METER_METRICS_PORT = 9400
@@ -22,13 +19,16 @@ SLACK = timedelta(seconds=25)
 PAUSE = timedelta(seconds=15)
 """Between the loss of the endpoint and SIGTERM, for engines that face the callers themselves."""
 
-_GRPC: Manifest = {
+HTTP: Manifest = {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}
+"""Port of every Service to callers over HTTP."""
+GRPC: Manifest = {
     "name": "grpc",
     "port": 8001,
     "targetPort": "grpc",
     "protocol": "TCP",
     "appProtocol": "kubernetes.io/h2c",
 }
+"""Port to callers over gRPC, of engines that speak it."""
 
 HUNG_SECONDS = 10
 """Between the last failed probe of an engine and SIGKILL."""
@@ -51,14 +51,6 @@ class Gateway:
     namespace: str
     section: str | None = None
     domain: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Affinity:
-    """How clients are pinned."""
-
-    cookie: str
-    max_age: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,7 @@ def deployment(revision: Revision, *, replicas: int, role: str) -> Manifest:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            **_meta(revision.owner, _name(revision), labels),
+            **meta(revision.owner, _name(revision), labels),
             "labels": {**labels, names.ROLE: role},
         },
         "spec": {
@@ -165,128 +157,15 @@ def service(revision: Revision) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _meta(revision.owner, _name(revision), _labels(revision)),
+        "metadata": meta(revision.owner, _name(revision), _labels(revision)),
         "spec": {
             "selector": _selector(revision),
             "ports": [
-                {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"},
-                *([_GRPC] if revision.launch.grpc_port else []),
+                HTTP,
+                *([GRPC] if revision.launch.grpc_port else []),
             ],
         },
     }
-
-
-def apex(owner: Owner, revision: str) -> Manifest:
-    """Return the Service of the name, where no gateway splits.
-
-    It selects the pods of one revision, or with none those of all, so that their numbers are the shares; no
-    label of a pod ever changes.
-    """
-    selector = {names.SERVICE: owner.name} | ({names.REVISION: revision} if revision else {})
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _meta(owner, owner.name, _service_labels(owner)),
-        "spec": {
-            "selector": selector,
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
-        },
-    }
-
-
-def route(
-    owner: Owner,
-    gateway: Gateway,
-    *,
-    hostnames: tuple[str, ...],
-    path: str,
-    shares: Shares,
-    matches: tuple[Matched, ...] = (),
-    affinity: Affinity | None = None,
-) -> Manifest:
-    """Return the whole HTTPRoute; the last rule is for all requests.
-
-    The request timeout is switched off: a stream may last as long as its answer, and the drain bounds it.
-    """
-    where = {"path": {"type": "PathPrefix", "value": path}}
-    rule = _rule(owner, [where], shares.weights)
-    if shares.mirror is not None:
-        rule["filters"] = [_mirror(owner, *shares.mirror)]
-    if affinity is not None:
-        rule["sessionPersistence"] = _persistence(affinity)
-    rules = [rule]
-    if shares.matched and matches:
-        chosen = [{**where, "headers": [_header(match)]} for match in matches]
-        rules.insert(0, _rule(owner, chosen, ((shares.matched, 100),)))
-    return _http_route(owner, gateway, owner.name, hostnames, rules, _service_labels(owner))
-
-
-def preview(owner: Owner, gateway: Gateway, *, hostname: str, revision: str) -> Manifest:
-    """Return the route under which people look at a candidate before it gets requests of users."""
-    rule = _rule(owner, [{"path": {"type": "PathPrefix", "value": "/"}}], ((revision, 100),))
-    labels = {**_service_labels(owner), names.REVISION: revision}
-    name = names.revision_name(owner.name, revision)
-    return _http_route(owner, gateway, name, (hostname,), [rule], labels)
-
-
-def _http_route(
-    owner: Owner,
-    gateway: Gateway,
-    name: str,
-    hostnames: tuple[str, ...],
-    rules: list[Manifest],
-    labels: Mapping[str, str],
-) -> Manifest:
-    parent: Manifest = {
-        "group": "gateway.networking.k8s.io",
-        "kind": "Gateway",
-        "name": gateway.name,
-        "namespace": gateway.namespace,
-    }
-    if gateway.section:
-        parent["sectionName"] = gateway.section
-    return {
-        "apiVersion": ROUTE_API,
-        "kind": "HTTPRoute",
-        "metadata": _meta(owner, name, labels),
-        "spec": {"parentRefs": [parent], "hostnames": list(hostnames), "rules": rules},
-    }
-
-
-def _rule(owner: Owner, matches: list[Manifest], weights: tuple[tuple[str, int], ...]) -> Manifest:
-    backends = [{**_backend(owner, h), "weight": w} for h, w in weights]
-    return {"matches": matches, "timeouts": {"request": "0s"}, "backendRefs": backends}
-
-
-def _backend(owner: Owner, revision: str) -> Manifest:
-    return {"group": "", "kind": "Service", "name": names.revision_name(owner.name, revision), "port": 80}
-
-
-def _mirror(owner: Owner, revision: str, percent: int) -> Manifest:
-    """Return the filter that copies requests; all of them is what every gateway that mirrors can do."""
-    mirror: Manifest = {"backendRef": _backend(owner, revision)}
-    return {
-        "type": "RequestMirror",
-        "requestMirror": mirror if percent == 100 else {**mirror, "percent": percent},
-    }
-
-
-def _persistence(affinity: Affinity) -> Manifest:
-    """Return the rule's session persistence: it pins a client to any backend, so both roles are sticky."""
-    return {
-        "sessionName": affinity.cookie,
-        "type": "Cookie",
-        "absoluteTimeout": f"{int(affinity.max_age.total_seconds())}s",
-        "cookieConfig": {"lifetimeType": "Permanent"},
-    }
-
-
-def _header(match: Matched) -> Manifest:
-    """Return a header match; a cookie is one part of the header of that name."""
-    if not match.is_cookie:
-        return {"type": "Exact", "name": match.name, "value": match.value}
-    name, value = re.escape(match.name), re.escape(match.value)
-    return {"type": "RegularExpression", "name": "Cookie", "value": f"(.*; *)?{name}={value}(;.*)?"}
 
 
 def network_policy(owner: Owner, launches: Iterable[Launch] = ()) -> Manifest:
@@ -296,7 +175,7 @@ def network_policy(owner: Owner, launches: Iterable[Launch] = ()) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": _meta(owner, owner.name, _service_labels(owner)),
+        "metadata": meta(owner, owner.name, service_labels(owner)),
         "spec": {
             "podSelector": {"matchLabels": {names.SERVICE: owner.name}},
             "policyTypes": ["Ingress", "Egress"],
@@ -311,7 +190,7 @@ def disruption_budget(revision: Revision) -> Manifest:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _meta(revision.owner, _name(revision), _labels(revision)),
+        "metadata": meta(revision.owner, _name(revision), _labels(revision)),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(revision)}},
     }
 
@@ -536,9 +415,8 @@ def _affinity(revision: Revision) -> Manifest:
     """Require the product that the plan fits, prefer its node: autoscalers and rescheduling keep working."""
     required: list[Manifest] = []
     if revision.placement.product:
-        required.append(
-            {"key": "nvidia.com/gpu.product", "operator": "In", "values": [revision.placement.product]}
-        )
+        label = product_label(revision.resource_name)
+        required.append({"key": label, "operator": "In", "values": [revision.placement.product]})
     if revision.zones:
         required.append(
             {"key": "topology.kubernetes.io/zone", "operator": "In", "values": list(revision.zones)}
@@ -589,13 +467,14 @@ def _managed() -> dict[str, str]:
     return names.managed_labels()
 
 
-def _service_labels(owner: Owner) -> dict[str, str]:
+def service_labels(owner: Owner) -> dict[str, str]:
+    """Return the labels of what belongs to a service as a whole."""
     return {**_managed(), "app.kubernetes.io/instance": owner.name, names.SERVICE: owner.name}
 
 
 def _labels(revision: Revision) -> dict[str, str]:
     return {
-        **_service_labels(revision.owner),
+        **service_labels(revision.owner),
         "app.kubernetes.io/name": revision.engine,
         names.REVISION: revision.hash,
         names.VERSION_LABEL: revision.version,
@@ -604,7 +483,8 @@ def _labels(revision: Revision) -> dict[str, str]:
     }
 
 
-def _meta(owner: Owner, name: str, labels: Mapping[str, str]) -> Manifest:
+def meta(owner: Owner, name: str, labels: Mapping[str, str]) -> Manifest:
+    """Return the metadata of a child; GitOps tools neither report nor prune it."""
     return {
         "name": name,
         "namespace": owner.namespace,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from modelops.engines import by_name, pick, picked_because
-from modelops.engines.base import Engine
+from modelops.engines.base import Engine, Launch
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
 from modelops.placement.fit import Refusal, choose
 from modelops.plan import Manifest, Plan, Reason, Ref
@@ -14,7 +14,8 @@ from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
-from modelops.serving import demand, eras, judging, manifests, revisions, routes, status
+from modelops.serving import demand, eras, features, judging, manifests, revisions, routes, status
+from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
 
@@ -58,7 +59,8 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
             seen, step.state, wanted, fitted, kept, verdict, now, doubt=_doubt(seen, step.state, now)
         ),
         apply=_children(seen, step.state, kept),
-        delete=_leftovers(seen, step.state),
+        patch=routes.patches(seen, step.state),
+        delete=_leftovers(seen, step.state, kept),
         events=step.events,
         after=step.after,
     )
@@ -110,7 +112,7 @@ def _fit(
     known = records.get(wanted.hash)
     if _is_made(seen, state, wanted.hash):
         return Fitted(wanted, known, gate, placement=known.placement if known else None)
-    engine = _engine(seen, version)
+    engine = _nodes_unseen(seen) or _engine(seen, version)
     if isinstance(engine, Reason):
         return Fitted(wanted, None, gate, engine)
     ask = demand.demand(seen, version, engine)
@@ -125,6 +127,17 @@ def _fit(
         place = known.placement
     record = demand.record(seen, version, engine, place, wanted, owner)
     return Fitted(wanted, record, gate, placement=place)
+
+
+def _nodes_unseen(seen: Snapshot) -> Reason | None:
+    """Refuse to place anything where the operator may not see the nodes."""
+    if not seen.nodes_unseen:
+        return None
+    return Reason(
+        "NodesUnseen",
+        f"{seen.name}: needs to see nodes and ModelNodes to choose a place, found {seen.nodes_unseen}; give "
+        "the operator that right: the chart's rbac.clusterReader",
+    )
 
 
 def _engine(seen: Snapshot, version: VersionRow) -> Engine | Reason:
@@ -188,7 +201,8 @@ def _situation(
     replicas = demand.replicas(seen.service.spec)
     candidate, action = state.candidate, seen.service.spec.rollout
     waits = fitted is not None and fitted.waits_for_capacity
-    lacking = routes.unsupported(seen) if state.stable else None  # a first version takes no share of another
+    # A first version takes no share of another.
+    lacking = features.unsupported(seen) if state.stable else None
     if candidate is None or (fitted is not None and fitted.revision.hash == candidate.hash):
         hold, candidate_waits = fitted.hold if fitted else None, waits
     else:
@@ -205,6 +219,7 @@ def _situation(
         hold=lacking or hold,
         waits_for_capacity=candidate_waits and lacking is None,
         desired_hold=lacking or (fitted.hold if fitted and not waits else None),
+        misrouted=count.wrong if (count := counted(seen, state)) else None,
         judgement=judgement,
         metrics_away_since=seen.measured.away_since,
         action=Acted(str(action.action), action.run_id, action.wait) if action else None,
@@ -217,7 +232,7 @@ def _rules(seen: Snapshot, state: Rollout) -> Rules | None:
         return None
     if seen.policy is None:
         return NO_POLICY
-    return rules(seen.policy, by_pods=demand.gateway(seen) is None)
+    return rules(seen.policy, by_pods=demand.by_pods(seen))
 
 
 def _pods(seen: Snapshot, revision: Revision | None, wanted: int) -> Pods:
@@ -272,7 +287,23 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
         own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
-    return (*_unique(out), *routes.wanted(seen, state))
+    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)))
+
+
+def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> Rollout:
+    """Return *state* without a candidate that has no Service yet, since it waits for room.
+
+    A route that names a Service which is not there is not resolved, even with weight 0.
+    """
+    candidate = state.candidate
+    if candidate is None or candidate.hash in kept:
+        return state
+    is_there = any(child.kind == "Service" and child.revision == candidate.hash for child in seen.children)
+    return state if is_there else replace(state, candidate=None)
+
+
+def _launches(kept: Mapping[str, manifests.Revision]) -> dict[str, Launch]:
+    return {revision: record.launch for revision, record in kept.items()}
 
 
 def _unique(objects: list[Manifest]) -> list[Manifest]:
@@ -280,15 +311,15 @@ def _unique(objects: list[Manifest]) -> list[Manifest]:
     return list({(o["kind"], o["metadata"]["name"]): o for o in objects}.values())
 
 
-def _leftovers(seen: Snapshot, state: Rollout) -> tuple[Ref, ...]:
+def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> tuple[Ref, ...]:
     """Return children of revisions that nobody needs: no role, and no accepted route names them.
 
     While the gateway has not answered for the last write, an older one may still send to any of them.
     """
     candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
-    named = routes.named(seen)
-    stale = (*routes.stale(seen, state),)
+    named = routes.named(seen, state)
+    stale = (*routes.stale(seen, state, _launches(kept)),)
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 

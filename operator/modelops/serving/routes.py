@@ -1,159 +1,292 @@
-"""Where requests go: the route of a service and what our Gateway made of it, or one Service without it."""
+"""Where requests go: by routes of ours, a route of the user's, or one Service over pods without a gateway."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
-from modelops.plan import Manifest, Reason, Ref
+from modelops.api.names import CANARY, STABLE, role_service_name
+from modelops.engines.base import Launch
+from modelops.plan import Manifest, Patch, Reason, Ref
 from modelops.rollouts.seen import Route
 from modelops.rollouts.state import Revision, Rollout
-from modelops.rollouts.traffic import FULL, TOO_UNLIKELY, Shares, measured_percent, mismatch, shares
-from modelops.serving import demand, manifests
-from modelops.serving.snapshot import RouteRow, Snapshot
+from modelops.rollouts.traffic import FULL, Shares, shares
+from modelops.serving import demand, features, lent, manifests, splitters
+from modelops.serving.demand import Way
+from modelops.serving.snapshot import LentRow, RouteRow, Snapshot
+from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
-MIRROR = "HTTPRouteRequestMirror"
-PERCENT_MIRROR = "HTTPRouteRequestPercentageMirror"
-PERSISTENCE = ("HTTPRouteSessionPersistenceCookie", "HTTPRouteSessionPersistence")
-"""Names of session persistence in supportedFeatures; it is experimental in the Gateway API."""
+Launches = Mapping[str, Launch]
+"""How the revisions are launched, by hash."""
 
 
-def wanted(seen: Snapshot, state: Rollout) -> tuple[Manifest, ...]:
-    """Return the route with its shares, or the Service of the name; nothing before something serves."""
-    candidate = _ready(seen, state.candidate)
-    goal = shares(state, candidate_ready=candidate)
+def wanted(seen: Snapshot, state: Rollout, launches: Launches) -> tuple[Manifest, ...]:
+    """Return the objects that send requests to the versions; nothing before something serves."""
+    goal = _goal(seen, state)
     if not goal.weights:
         return ()
     owner = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
-    gateway = demand.gateway(seen)
-    if gateway is None:
-        return (manifests.apex(owner, _selected(goal)),)
-    traffic = seen.service.spec.traffic
-    whole = manifests.route(
-        owner,
-        gateway,
-        hostnames=demand.hostnames(seen, gateway),
-        path=traffic.path if traffic and traffic.path else "/",
-        shares=goal,
-        matches=seen.policy.matches if seen.policy else (),
-        affinity=_affinity(seen, state),
-    )
-    return (whole, *_preview(seen, state, owner, gateway))
+    speaks_grpc = any(launch.grpc_port for launch in launches.values())
+    roles = _role_services(seen, state, owner, grpc=speaks_grpc)
+    match way(seen):
+        case Way.PODS:
+            return (*roles, splitters.apex(owner, _selected(goal), grpc=speaks_grpc))
+        case Way.YOURS:
+            return (*roles, *_preview(seen, state, owner))
+        case Way.OWN:
+            return (*roles, *_own(seen, state, owner, goal, launches), *_preview(seen, state, owner))
+
+
+def patches(seen: Snapshot, state: Rollout) -> tuple[Patch, ...]:
+    """Return the weights to change in routes of users: those of the run, or what was found before it.
+
+    A route that another policy named before gives all to stable, until it can have back what it had.
+    """
+    goal = _goal(seen, state)
+    if not goal.weights or state.stable is None or not seen.aims:
+        return ()
+    next_ = _next_aims(seen, state)
+    share = lent.split(goal.weights, seen.aims, next_)
+    home = lent.split(((state.stable.hash, FULL),), seen.aims, next_)
+    has_run = len({*seen.aims.values(), *next_.values()}) > 1
+    found = []
+    for row in seen.lent:
+        is_meant = way(seen) is Way.YOURS and row == yours(seen)
+        if not has_run:
+            found.append(lent.give_back(row, seen.name, seen.namespace))
+        elif is_meant and share is not None and _may(seen, share):
+            found.append(lent.shift(row, seen.name, seen.namespace, share))
+        elif not is_meant and row.found is not None and home is not None:
+            found.append(lent.shift(row, seen.name, seen.namespace, home))
+    return tuple(patch for patch in found if patch is not None)
 
 
 def accepted(seen: Snapshot, state: Rollout) -> Route:
-    """Return what the accepted route does; an old answer of the gateway counts as none."""
-    if demand.gateway(seen) is None:
-        return _by_pods(seen, state)
-    row = seen.route
+    """Return what the accepted routes do; an old answer of the gateway counts as none."""
+    candidate = state.candidate.hash if state.candidate else "-"
+    match way(seen):
+        case Way.PODS:
+            return _by_pods(seen, state)
+        case Way.YOURS:
+            return _by_yours(seen, state, candidate)
+        case Way.OWN:
+            return _together(_does(seen, seen.route, candidate), _grpc(seen, candidate), state.weight)
+
+
+def named(seen: Snapshot, state: Rollout) -> set[str] | None:
+    """Return the revisions that an accepted route may send to; None: any, its last write is not accepted."""
+    rows = [row for row in (seen.route, seen.grpc_route) if row is not None]
+    if demand.by_pods(seen):
+        rows = []
+    if not all(_is_accepted(row, state) or (row is seen.grpc_route and row.is_refused) for row in rows):
+        return None
+    return {_hash(name) for row in rows for name in _names(row)} | set(seen.aims.values())
+
+
+def stale(seen: Snapshot, state: Rollout, launches: Launches) -> Iterator[Ref]:
+    """Yield what belongs to a kind of splitting that is over: a route, a Service, a preview."""
+    by = way(seen)
+    is_over = by is Way.PODS or (by is Way.YOURS and _takes_over(seen, state))
+    if seen.route and is_over:
+        yield Ref(ROUTE_API, HTTP_ROUTE, seen.namespace, seen.name)
+    if seen.grpc_route and (is_over or not has_grpc_route(seen, launches)):
+        yield Ref(ROUTE_API, GRPC_ROUTE, seen.namespace, seen.name)
+    if by is not Way.PODS and seen.apex is not None:
+        yield Ref("v1", "Service", seen.namespace, seen.name, seen.apex.uid)
+    if not has_roles(seen):
+        for role in seen.aims:
+            yield Ref("v1", "Service", seen.namespace, role_service_name(seen.name, role))
+    shown = state.candidate.hash if state.candidate and _is_previewed(seen, state) else ""
+    for child in seen.children:
+        if child.kind == HTTP_ROUTE and child.revision != shown:
+            yield Ref(child.api_version, child.kind, seen.namespace, child.name, child.uid)
+
+
+# --- which way ---------------------------------------------------------------------------------------
+
+
+def way(seen: Snapshot) -> Way:
+    """Return what sends requests; a route of our own goes on while the user's cannot be used."""
+    asked = demand.way(seen)
+    return Way.OWN if asked is Way.YOURS and seen.route is not None and fault(seen) is not None else asked
+
+
+def yours(seen: Snapshot) -> LentRow | None:
+    """Return the user's route that the policy names; None: it names none, or none that knows our Services."""
+    wanted_ = demand.your_route(seen)
+    if wanted_ is None:
+        return None
+    rows = (row for row in seen.lent if (row.kind, row.name) == (wanted_.kind, wanted_.name))
+    return next(rows, None)
+
+
+def fault(seen: Snapshot) -> Reason | None:
+    """Return why the route that the policy names cannot be used; None: it can, or the policy names none."""
+    wanted_ = demand.your_route(seen)
+    if wanted_ is None:
+        return None
+    strays = (row for row in seen.lent if row != yours(seen) and row.found is None)
+    return lent.unusable(yours(seen), seen.name, str(wanted_), seen.namespace, strays)
+
+
+def has_roles(seen: Snapshot) -> bool:
+    """Return whether each role has a Service of its own: a route of a user may send to it."""
+    return way(seen) is Way.YOURS or any(row.backends for row in seen.lent)
+
+
+def has_grpc_route(seen: Snapshot, launches: Launches) -> bool:
+    """Return whether gRPC gets a route: an engine speaks it, and the GatewayClass says that it does."""
+    speaks_grpc = any(launch.grpc_port for launch in launches.values())
+    return speaks_grpc and seen.features is not None and GRPC_ROUTE in seen.features
+
+
+def _may(seen: Snapshot, share: Mapping[str, int]) -> bool:
+    """Return whether the weights can be written: all or nothing always can."""
+    return fault(seen) is None or set(share.values()) == {0, FULL}
+
+
+def is_accepted(seen: Snapshot, state: Rollout) -> bool:
+    """Return whether the gateway accepted the newest of what sends requests."""
+    if way(seen) is Way.YOURS:
+        row = yours(seen)
+        return row is not None and lent.is_accepted(row, takes_alone=state.takes_alone)
+    return seen.route is not None and _is_accepted(seen.route, state)
+
+
+def senders(seen: Snapshot, state: Rollout) -> list[Manifest]:
+    """Return what sends requests, for people, and to know it again while the policy is away."""
+    by, out = way(seen), []
+    if by is Way.PODS:
+        return [{"kind": "Service", "name": seen.name}]
+    if by is Way.OWN:
+        rows = ((HTTP_ROUTE, seen.route), (GRPC_ROUTE, seen.grpc_route))
+        out = [
+            {"kind": kind, "name": seen.name, "accepted": row is not None and _is_accepted(row, state)}
+            for kind, row in rows
+            if row is not None or kind == HTTP_ROUTE
+        ]
+    wanted_, row = demand.your_route(seen), yours(seen)
+    if wanted_ is not None:
+        can = row is not None and lent.is_accepted(row, takes_alone=state.takes_alone)
+        out.append({"kind": wanted_.kind, "name": wanted_.name, "accepted": can, "yours": True})
+    return out
+
+
+def _takes_over(seen: Snapshot, state: Rollout) -> bool:
+    """Return whether the user's route carries the requests, so that ours may go."""
+    row = yours(seen)
+    return row is not None and lent.is_accepted(row, takes_alone=state.takes_alone) and len(seen.aims) > 1
+
+
+def _is_accepted(row: RouteRow, state: Rollout) -> bool:
+    return row.is_accepted or (row.is_alone and state.takes_alone)
+
+
+# --- routes of our own -------------------------------------------------------------------------------
+
+
+def _own(
+    seen: Snapshot, state: Rollout, owner: manifests.Owner, goal: Shares, launches: Launches
+) -> tuple[Manifest, ...]:
+    gateway = demand.gateway(seen)
+    if gateway is None:
+        return ()
+    traffic, hosts = seen.service.spec.traffic, demand.hostnames(seen, gateway)
+    matches = seen.policy.matches if seen.policy else ()
+    whole = splitters.route(
+        owner,
+        gateway,
+        hostnames=hosts,
+        path=traffic.path if traffic and traffic.path else splitters.ANY_PATH,
+        shares=goal,
+        matches=matches,
+        affinity=_affinity(seen, state, goal),
+    )
+    speaking = [(h, weight) for h, weight in goal.weights if h in launches and launches[h].grpc_port]
+    if not hosts or not any(weight for _, weight in speaking) or not has_grpc_route(seen, launches):
+        return (whole,)
+    matched = goal.matched if goal.matched in dict(speaking) else ""
+    grpc = splitters.grpc_route(
+        owner, gateway, hostnames=hosts, weights=speaking, matched=matched, matches=matches
+    )
+    return (whole, grpc)
+
+
+def _does(seen: Snapshot, row: RouteRow | None, candidate: str) -> Route:
+    """Return what a route of ours does with requests."""
     if row is None:
         return Route(0, "")
-    if not row.is_accepted:
-        fault = Reason("RouteNotAccepted", f"{seen.name}: {row.fault}") if row.fault else None
-        return Route(None, "", fault=fault)
-    candidate = state.candidate.hash if state.candidate else "-"
     by_hash = {_hash(name): weight for name, weight in row.weights}
     total = sum(by_hash.values()) or 1
-    return Route(
+    route = Route(
         round(FULL * by_hash.get(candidate, 0) / total),
         max(by_hash, key=lambda h: by_hash[h], default=""),
         mirror=row.mirror[1] if row.mirror and _hash(row.mirror[0]) == candidate else 0,
         is_matched=_hash(row.matched) == candidate,
+        is_pinned=candidate in {_hash(name) for name in row.pinned},
+    )
+    if row.is_accepted:
+        return route
+    said = Reason("RouteNotAccepted", f"{seen.name}: {row.fault}") if row.fault else None
+    return Route(None, "", fault=said, alone=route if row.is_alone else None)
+
+
+def _grpc(seen: Snapshot, candidate: str) -> Route | None:
+    """Return what the GRPCRoute does; None: it says nothing about the candidate, or nothing comes by it.
+
+    A gateway that refuses it, since its listener takes no such routes, sends nothing there.
+    """
+    row = seen.grpc_route
+    if row is None or row.is_refused:
+        return None
+    knows = candidate in {_hash(name) for name in _names(row)}
+    answered = row.is_accepted or row.is_alone
+    return _does(seen, row, candidate) if knows or not answered else None
+
+
+def _together(http: Route, grpc: Route | None, weight: int) -> Route:
+    """Return what both routes do; where they differ, the share that is not asked for, since it has to go."""
+    if grpc is None:
+        return http
+    if http.candidate_weight is None or grpc.candidate_weight is None:
+        alones = [r.alone or (r if r.candidate_weight is not None else None) for r in (http, grpc)]
+        one, two = alones
+        alone = _together(one, two, weight) if one is not None and two is not None else None
+        return Route(None, "", fault=http.fault or grpc.fault, alone=alone)
+    weights = (http.candidate_weight, grpc.candidate_weight)
+    other = next((w for w in weights if w != weight), weight)
+    return Route(
+        other,
+        http.stable_hash,
+        http.mirror,
+        http.is_matched or grpc.is_matched,
+        http.is_pinned,
     )
 
 
-def named(seen: Snapshot) -> set[str] | None:
-    """Return the revisions that the accepted route may send to; None: any, its last write is not accepted."""
-    if demand.gateway(seen) is None or seen.route is None:
-        return set()
-    if not seen.route.is_accepted:
-        return None
-    return {_hash(name) for name in _names(seen.route)}
+# --- a route of the user's ---------------------------------------------------------------------------
 
 
-def stale(seen: Snapshot, state: Rollout) -> Iterator[Ref]:
-    """Yield what belongs to a kind of splitting that is over: a route, the Service of the name, a preview."""
-    if demand.gateway(seen) is None:
-        if seen.route:
-            yield Ref(manifests.ROUTE_API, "HTTPRoute", seen.namespace, seen.name)
-    elif seen.apex is not None:
-        yield Ref("v1", "Service", seen.namespace, seen.name, seen.apex.uid)
-    shown = state.candidate.hash if state.candidate and _is_previewed(seen, state) else ""
-    for child in seen.children:
-        if child.kind == "HTTPRoute" and child.revision != shown:
-            yield Ref(child.api_version, child.kind, seen.namespace, child.name, child.uid)
+def _role_services(
+    seen: Snapshot, state: Rollout, owner: manifests.Owner, *, grpc: bool
+) -> tuple[Manifest, ...]:
+    if not has_roles(seen):
+        return ()
+    next_ = _next_aims(seen, state)
+    return tuple(splitters.role_service(owner, role, next_[role], grpc=grpc) for role in (STABLE, CANARY))
 
 
-def unsupported(seen: Snapshot) -> Reason | None:
-    """Return what the policy asks for that the gateway cannot do; None: nothing."""
-    policy = seen.policy
-    if policy is None:
-        return None
-    needs: list[tuple[str, str, bool]] = []
-    if policy.mirror is not None:
-        has_all = policy.mirror.percent == FULL
-        needs.append(("mirrored requests", MIRROR if has_all else PERCENT_MIRROR, False))
-    if policy.affinity is not None:
-        needs.append(("session affinity", PERSISTENCE[0], True))
-    gateway = demand.gateway(seen)
-    if gateway is None:
-        wants = [what for what, _, _ in needs] + (["matched requests"] if policy.matches else [])
-        text = f"{seen.name}: needs a gateway for {wants[0]}, found none; set one" if wants else ""
-        return Reason("Unsupported", f"{text} or leave it out of the policy") if wants else None
-    return next(
-        (
-            _lacks(seen, what, feature)
-            for what, feature, must in needs
-            if _is_missing(seen, feature, must=must)
-        ),
-        None,
-    )
+def _next_aims(seen: Snapshot, state: Rollout) -> dict[str, str]:
+    """Return what the Services of the roles select next."""
+    assert state.stable is not None
+    comes = way(seen) is Way.YOURS and state.candidate is not None and not state.is_before_start
+    canary = state.candidate.hash if comes and state.candidate else state.stable.hash
+    free = lent.free(seen.lent, seen.name, takes_alone=state.takes_alone)
+    return lent.aimed(state.stable.hash, canary, seen.aims, free)
 
 
-def _is_missing(seen: Snapshot, feature: str, *, must: bool) -> bool:
-    """Return whether the GatewayClass does not list *feature*; with *must* silence is a no."""
-    if seen.features is None:
-        return must
-    known = {feature, *PERSISTENCE} if feature in PERSISTENCE else {feature}
-    return not known & seen.features
-
-
-def _lacks(seen: Snapshot, what: str, feature: str) -> Reason:
-    return Reason(
-        "Unsupported",
-        f"{seen.name}: needs {feature} for {what}, found it not listed by the GatewayClass; "
-        "use another gateway or leave it out of the policy",
-    )
-
-
-# --- what was counted --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """The requests of both roles since the step began."""
-
-    percent: float
-    is_wrong: bool
-    """Whether they do not go with the weight."""
-    message: str
-
-
-def counted(seen: Snapshot, state: Rollout) -> Counted | None:
-    """Return the candidate's share of the requests at this step; None without a step or without requests."""
-    if not state.is_at_step or not state.weight or state.step_at is None:
-        return None
-    since = state.step_at.timestamp()
-    windows = [w for w in seen.measured.windows if w.start >= since and w.stable and w.canary]
-    canary = sum(w.canary.requests or 0 for w in windows if w.canary)
-    stable = sum(w.stable.requests or 0 for w in windows if w.stable)
-    percent = measured_percent(canary, stable)
-    if percent is None:
-        return None
-    is_wrong = demand.gateway(seen) is not None and mismatch(canary, stable, state.weight) > TOO_UNLIKELY
-    message = (
-        f"{seen.name}: needs {state.weight} % of the requests at the new version, counted {percent:.3g} % of "
-        f"{canary + stable}; look for kept connections, pinned clients or retries at the gateway"
-    )
-    return Counted(round(percent, 1), is_wrong, message)
+def _by_yours(seen: Snapshot, state: Rollout, candidate: str) -> Route:
+    row, wrong = yours(seen), fault(seen)
+    if row is None or not row.backends or not seen.aims:
+        return Route(0, "", fault=wrong)
+    return lent.does(row, seen.name, seen.aims, candidate, takes_alone=False)
 
 
 # --- without a gateway -------------------------------------------------------------------------------
@@ -161,7 +294,7 @@ def counted(seen: Snapshot, state: Rollout) -> Counted | None:
 
 def effective_percent(seen: Snapshot, state: Rollout) -> float | None:
     """Return the candidate's share by ready pods, where one Service splits; None: a gateway does."""
-    if demand.gateway(seen) is not None or state.candidate is None:
+    if not demand.by_pods(seen) or state.candidate is None:
         return None
     if seen.apex is None or seen.apex.revision:
         return FULL if seen.apex and seen.apex.revision == state.candidate.hash else 0
@@ -188,18 +321,20 @@ def _selected(goal: Shares) -> str:
 # --- parts -------------------------------------------------------------------------------------------
 
 
-def _preview(
-    seen: Snapshot, state: Rollout, owner: manifests.Owner, gateway: manifests.Gateway
-) -> tuple[Manifest, ...]:
+def _goal(seen: Snapshot, state: Rollout) -> Shares:
+    return shares(state, candidate_ready=_ready(seen, state.candidate))
+
+
+def _preview(seen: Snapshot, state: Rollout, owner: manifests.Owner) -> tuple[Manifest, ...]:
     """Return the route under which a candidate is looked at before it gets requests of users."""
-    hostnames = demand.hostnames(seen, gateway)
-    if state.candidate is None or not hostnames or not _is_previewed(seen, state):
+    gateway = demand.gateway(seen)
+    hosts = demand.hostnames(seen, gateway) if gateway else ()
+    if gateway is None or state.candidate is None or not hosts or not _is_previewed(seen, state):
         return ()
     if _ready(seen, state.candidate) == 0:
         return ()
-    return (
-        manifests.preview(owner, gateway, hostname=f"preview-{hostnames[0]}", revision=state.candidate.hash),
-    )
+    (host,) = splitters.prefixed("preview", hosts[:1])
+    return (splitters.preview(owner, gateway, hostname=host, revision=state.candidate.hash),)
 
 
 def _is_previewed(seen: Snapshot, state: Rollout) -> bool:
@@ -207,12 +342,15 @@ def _is_previewed(seen: Snapshot, state: Rollout) -> bool:
     return is_coming and seen.policy is not None and seen.policy.switch is not None
 
 
-def _affinity(seen: Snapshot, state: Rollout) -> manifests.Affinity | None:
+def _affinity(seen: Snapshot, state: Rollout, goal: Shares) -> splitters.Affinity | None:
     """Return how clients are pinned while a run splits them; the cookie dies with the run."""
     policy = seen.policy
-    if policy is None or policy.affinity is None or not (state.is_at_step and state.weight):
+    if policy is None or policy.affinity is None or not state.is_at_step or features.unsupported(seen):
         return None
-    return manifests.Affinity(f"{policy.affinity.cookie}-{state.run_id}", policy.affinity.max_age)
+    if state.candidate is None or not dict(goal.weights).get(state.candidate.hash):
+        return None  # nobody may be kept with a version that gets nothing
+    given = policy.affinity
+    return splitters.Affinity(f"{given.cookie}-{state.run_id}", given.max_age, given.by)
 
 
 def _ready(seen: Snapshot, revision: Revision | None) -> int:
@@ -225,6 +363,7 @@ def _ready(seen: Snapshot, revision: Revision | None) -> int:
 
 def _names(row: RouteRow) -> Iterator[str]:
     yield from (name for name, _ in row.weights)
+    yield from row.pinned
     if row.mirror:
         yield row.mirror[0]
     if row.matched:

@@ -13,6 +13,7 @@ from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Approval
 from modelops.governance.requirements import Requirement
 from modelops.placement.inventory import Inventory
+from modelops.placement.learned import Learned, Report
 from modelops.plan import Reason
 from modelops.serving.manifests import Gateway, Images
 
@@ -59,7 +60,7 @@ class ChildRow:
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """The service's HTTPRoute as the server and our parent Gateway see it."""
+    """A route of the service's own, as the server and our parent Gateway see it."""
 
     weights: tuple[tuple[str, int], ...] = ()
     """(name of a revision's Service, weight), of the rule for all requests."""
@@ -67,10 +68,50 @@ class RouteRow:
     """Service that gets copies, and of how many percent of the requests."""
     matched: str = ""
     """Service that gets the requests which a policy matches; empty: there is no such rule."""
+    pinned: tuple[str, ...] = ()
+    """Services that keep the clients which bear their cookie."""
+    has_persistence: bool = False
+    """Whether the rule for all requests has sessionPersistence, which not every installed schema keeps."""
     is_accepted: bool = False
     """Whether our parent says Accepted and ResolvedRefs for this generation."""
+    is_alone: bool = False
+    """Whether our parent says Accepted for this generation, and nothing about references."""
+    is_refused: bool = False
+    """Whether our parent says that this generation is not Accepted: nothing comes by this route."""
     fault: str = ""
     """What our parent says is wrong; empty: nothing, or not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend of one rule of a user's route."""
+
+    rule: int
+    index: int
+    name: str
+    """Empty: it is not a Service of the route's namespace."""
+    weight: int | None = None
+    """None: the route does not say, which means 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class LentRow:
+    """A route of a user that sends to the Services of our roles, or holds weights that were ours."""
+
+    kind: str
+    name: str
+    uid: str
+    resource_version: str
+    backends: tuple[BackendRow, ...] = ()
+    """Of the rules that name a Service of a role, all of them."""
+    found: Mapping[tuple[int, str], int | None] | None = None
+    """Weights as they were before we changed them, by rule and name; None: we did not."""
+    has_annotations: bool = True
+    hostnames: tuple[str, ...] = ()
+    is_accepted: bool = False
+    """As RouteRow.is_accepted, of every parent that it names."""
+    is_alone: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +139,8 @@ class VersionRow:
     approvals: tuple[Approval, ...] = ()
     model_type: str = ""
     """Type of the Model, such as LLM; empty: there is none."""
+    learned: tuple[Learned, ...] = ()
+    """What engines reported that served it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +178,13 @@ class Snapshot:
     environment: str
     defaults: Defaults
     inventory: Inventory
+    """Of no use where ``nodes_unseen`` says why."""
     wanted: VersionRow | Reason
     """The version that the spec names, or why it names none."""
     versions: Mapping[str, VersionRow] = field(default_factory=dict)
     """Versions of stable, candidate and previous by name, where they still exist."""
+    nodes_unseen: str = ""
+    """What the server says to a list of nodes; empty: they are seen."""
     policy: Policy | None = None
     policy_fault: Reason | None = None
     """Why the named policy cannot be used; None with no policy: none is named and none is the default."""
@@ -147,10 +193,17 @@ class Snapshot:
     pods: tuple[PodRow, ...] = ()
     children: tuple[ChildRow, ...] = ()
     route: RouteRow | None = None
+    grpc_route: RouteRow | None = None
+    lent: tuple[LentRow, ...] = ()
+    """Routes of users that have to do with this service."""
+    aims: Mapping[str, str] = field(default_factory=dict)
+    """Revision that the Service of each role selects; a role without an own Service is left out."""
     apex: ApexRow | None = None
     features: frozenset[str] | None = None
     """What the GatewayClass lists as supported; None: it lists nothing, or was not read."""
     measured: Measured = Measured()
+    reports: tuple[Report, ...] = ()
+    """What engines say of their caches that have told it since the operator started."""
     refused: Reason | None = None
     """What the server said no to when the last plan was carried out."""
 

@@ -9,9 +9,10 @@ from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
 from modelops.rollouts.rules import NO_POLICY, rules
 from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
-from modelops.serving import demand, eras, lastwords, manifests, revisions, routes
+from modelops.serving import demand, eras, lastwords, learning, manifests, revisions, routes
+from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
-from modelops.serving.snapshot import Snapshot
+from modelops.serving.snapshot import LentRow, RouteRow, Snapshot
 
 MOVING = frozenset(
     {
@@ -64,7 +65,7 @@ def build(
         "rollout": memory,
         "conditions": conditions(claims, seen.status.get("conditions", ()), generation, now),
         **_people(seen, state, wanted, kept),
-        **_placement(fitted, kept),
+        **_placement(seen, fitted, kept),
     }
     failure = _last_failure(seen, kept)
     if failure:
@@ -84,13 +85,15 @@ def _step(seen: Snapshot, state: Rollout) -> dict[str, Any]:
 
 def _traffic(seen: Snapshot, state: Rollout) -> dict[str, Any]:
     """Return the shares beside the wanted one: whether it is accepted, counted, and as pods make it."""
-    out: dict[str, Any] = {"routeAccepted": bool(seen.route and seen.route.is_accepted)}
+    out: dict[str, Any] = {"routeAccepted": routes.is_accepted(seen, state)}
+    if state.stable is not None:
+        out["by"] = routes.senders(seen, state)
     effective = routes.effective_percent(seen, state)
     if effective is not None:
         out["effective"] = effective
-    counted = routes.counted(seen, state)
-    if counted is not None:
-        out["measured"] = counted.percent
+    count = counted(seen, state)
+    if count is not None:
+        out["measured"] = count.percent
     return out
 
 
@@ -146,14 +149,20 @@ def _people(
         out["engine"] = shown.engine
         if shown.placement.gpus:
             out["accelerator"] = f"{shown.placement.gpus} x {shown.placement.product}"
+    url = _url(seen) if state.stable is not None else ""
+    return {**out, "url": url} if url else out
+
+
+def _url(seen: Snapshot) -> str:
+    """Return where clients ask; empty: only who made the route knows, or there is none."""
+    if routes.way(seen) is demand.Way.YOURS:
+        row = routes.yours(seen)
+        return f"http://{row.hostnames[0]}" if row and row.hostnames else ""
     gateway = demand.gateway(seen)
-    if gateway is not None and state.stable is not None:
-        names = demand.hostnames(seen, gateway)
-        traffic = seen.service.spec.traffic
-        path = traffic.path if traffic and traffic.path and traffic.path != "/" else ""
-        if names:
-            out["url"] = f"http://{names[0]}{path}"
-    return out
+    hosts = demand.hostnames(seen, gateway) if gateway else ()
+    traffic = seen.service.spec.traffic
+    path = traffic.path if traffic and traffic.path and traffic.path != "/" else ""
+    return f"http://{hosts[0]}{path}" if hosts else ""
 
 
 def _ready(seen: Snapshot, state: Rollout) -> int:
@@ -163,12 +172,19 @@ def _ready(seen: Snapshot, state: Rollout) -> int:
     return sum(pod.is_ready for pod in live)
 
 
-def _placement(fitted: Fitted | None, kept: Mapping[str, manifests.Revision]) -> dict[str, Any]:
+def _placement(
+    seen: Snapshot,
+    fitted: Fitted | None,
+    kept: Mapping[str, manifests.Revision],
+) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if fitted is not None and fitted.placement is not None:
         out["plan"] = fitted.placement.to_status()
     if kept:
         out["revisions"] = [revisions.to_status(record) for record in kept.values()]
+    measured = learning.measured(seen, kept)
+    if measured:
+        out["measured"] = [one.to_status() for one in measured]
     return {"placement": out} if out else {}
 
 
@@ -268,24 +284,34 @@ def _placed(seen: Snapshot, wanted: Revision | Reason, fitted: Fitted | None) ->
 
 
 def _routed(seen: Snapshot, state: Rollout) -> Claim:
-    gateway = demand.gateway(seen)
-    if gateway is None:
+    by, gateway = routes.way(seen), demand.gateway(seen)
+    if by is demand.Way.PODS:
         message = f"{seen.name}: no gateway splits; requests reach it by the Service of its name"
         return Claim("RouteAccepted", None, "NoGateway", message)
     if state.stable is None:
         return Claim(
             "RouteAccepted", None, "NothingServes", f"{seen.name}: a route comes with the first ready pod"
         )
-    row = seen.route
-    if row is not None and row.is_accepted:
-        return Claim(
-            "RouteAccepted", True, "Accepted", f"{seen.name}: Gateway {gateway.name} accepted the route"
-        )
+    wrong = routes.fault(seen)
+    if wrong is not None:
+        return Claim("RouteAccepted", False, wrong.code, wrong.message)
+    row: RouteRow | LentRow | None = routes.yours(seen) if by is demand.Way.YOURS else seen.route
+    what = f"{demand.your_route(seen)}" if by is demand.Way.YOURS else "the route"
+    who = f"Gateway {gateway.name}" if gateway and by is demand.Way.OWN else "its gateway"
+    if routes.is_accepted(seen, state):
+        message = f"{seen.name}: {who} accepted {what}{_without_grpc(seen)}"
+        return Claim("RouteAccepted", True, "Accepted", message)
     if row is not None and row.fault:
-        message = f"{seen.name}: Gateway {gateway.name} does not take the route: {row.fault}"
+        message = f"{seen.name}: {who} does not take {what}: {row.fault}"
         return Claim("RouteAccepted", False, "RouteNotAccepted", message)
-    message = f"{seen.name}: Gateway {gateway.name} has not answered for the route yet"
+    message = f"{seen.name}: {who} has not answered for {what} yet"
     return Claim("RouteAccepted", None, WAITING, message)
+
+
+def _without_grpc(seen: Snapshot) -> str:
+    """Return that requests over gRPC have no way, where the gateway refuses their route."""
+    row = seen.grpc_route
+    return f"; it refuses the one for gRPC: {row.fault}" if row is not None and row.is_refused else ""
 
 
 def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason) -> Claim:
@@ -304,9 +330,9 @@ def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason) -> Claim
     if seen.policy is not None and seen.policy.is_suspended and state.phase in MOVING:
         text = f"{seen.name}: its rollout policy is suspended; weight stays at {state.weight} %"
         return Claim("RolloutHealthy", None, "Suspended", text)
-    counted = routes.counted(seen, state)
-    if counted is not None and counted.is_wrong:
-        return Claim("RolloutHealthy", None, "TrafficSplitMismatch", counted.message)
+    count = counted(seen, state)
+    if count is not None and count.wrong is not None:
+        return Claim("RolloutHealthy", None, count.wrong.code, count.wrong.message)
     away = seen.measured.away_since
     if away is not None and state.phase in (Phase.PROGRESSING, Phase.PROMOTING):
         text = (
