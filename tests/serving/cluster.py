@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from modelops.analysis.frozen import History
-from modelops.analysis.samples import RoleWindow, Window
+from modelops.analysis.samples import Reading, RoleWindow, Window
 from modelops.api import names
 from modelops.artifacts.canonical import canonical
 from modelops.clients.errors import Conflict, NotFound
@@ -196,6 +196,9 @@ class Traffic:
     stable: Mapping[str, Any] = field(default_factory=lambda: {"requests": 3000, "errors": 6})
     canary: Mapping[str, Any] = field(default_factory=lambda: {"requests": 3000, "errors": 6})
     away_since: datetime | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    """What the policy's own queries give in every window."""
+    unsupported: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cluster:
@@ -624,7 +627,9 @@ def counted(
     def window(start: float) -> Window:
         is_idle = idle_from is not None and start >= idle_from
         stable = {"requests": 0, "errors": 0} if is_idle else traffic.stable
-        return Window(start, start + seconds, role_window(stable), role_window(traffic.canary))
+        roles = role_window(stable), role_window(traffic.canary)
+        own = {"readings": traffic.readings, "unsupported": traffic.unsupported}
+        return Window(start, start + seconds, *roles, **own)
 
     windows = tuple(window(float(origin + i * seconds)) for i in range(closed))
     before = [{"pod": role_window(traffic.stable)} for _ in range(20)]

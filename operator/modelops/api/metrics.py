@@ -168,17 +168,18 @@ class Metric(Spec):
     """Margin of a metric of your own.  Absent: quality for ratio and score, errors for counter, latency for
     histogram and gauge."""
     histogram: Histogram | None = None
-    """Latency of your own, judged as the built-in ones."""
+    """Latency of your own, judged as the built-in ones.  Absent: another kind."""
     ratio: Ratio | None = None
-    """Share of bad events, compared with the stable version's."""
+    """Share of bad events, compared with the stable version's.  Absent: another kind."""
     counter: Counter | None = None
-    """Events without a total; they can roll back, and no proof is asked of them."""
+    """Events without a total; they can roll back, and no proof is asked of them.  Absent: another kind."""
     gauge: Gauge | None = None
-    """Level of your own, by its ratio to the stable version's; needs 10 windows, and no proof is asked."""
+    """Level of your own, by its ratio to the stable version's; needs 10 windows, and no proof is asked.
+    Absent: another kind."""
     score: Score | None = None
-    """Mean score, compared with the stable version's."""
+    """Mean score, compared with the stable version's.  Absent: another kind."""
     threshold: Threshold | None = None
-    """Fixed bounds."""
+    """Fixed bounds.  Absent: another kind."""
     provider: Annotated[
         Unbuilt | None, Refused("a Prometheus per metric is not supported yet; leave provider out")
     ] = None

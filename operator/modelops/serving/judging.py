@@ -9,8 +9,9 @@ from modelops.analysis import settings as judge_settings
 from modelops.analysis.frozen import Frozen, freeze
 from modelops.analysis.judge import judge
 from modelops.analysis.ledger import Era, Span
+from modelops.analysis.policy import metric_of
 from modelops.analysis.verdict import Verdict
-from modelops.api.metrics import CustomSetting, MarginName, MetricSetting
+from modelops.api.metrics import MarginName
 from modelops.api.policy import Baseline, Policy, Preset
 from modelops.rollouts.rules import rules
 from modelops.rollouts.seen import Judgement
@@ -22,6 +23,11 @@ from modelops.serving.snapshot import Measured, Snapshot
 
 def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
     """Return the policy as the judge reads it; *runtime* says what preset Auto means."""
+    margins = {
+        MarginName.LATENCY: (policy.latency.max_regression, policy.latency.unacceptable),
+        MarginName.ERRORS: (policy.errors.max_regression, policy.errors.unacceptable),
+        MarginName.QUALITY: (policy.quality.max_regression, policy.quality.unacceptable),
+    }
     return judge_settings.Settings(
         window=policy.window,
         warmup=policy.warmup,
@@ -33,41 +39,12 @@ def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
             policy.errors.slo,
         ),
         confidence=judge_settings.Confidence(policy.false_rollback, policy.missed_regression),
-        metrics=tuple(_metric(m, policy) for m in policy.metric_settings(runtime)),
+        metrics=tuple(metric_of(m, margins) for m in policy.metric_settings(runtime)),
         no_data_after=policy.no_data_after,
         max_duration=policy.max_duration,
         min_dwell=policy.min_dwell,
         steps=policy.steps,
         baseline=_baseline(policy),
-    )
-
-
-def _metric(setting: MetricSetting, policy: Policy) -> judge_settings.Metric:
-    mode = judge_settings.Mode(setting.mode.value)
-    return judge_settings.Metric(setting.name, mode, float(setting.weight), _custom(setting.custom, policy))
-
-
-def _custom(setting: CustomSetting | None, policy: Policy) -> judge_settings.Custom | None:
-    """Return a metric of the policy's own with the margin that it names."""
-    if setting is None:
-        return None
-    margins = {
-        MarginName.LATENCY: (policy.latency.max_regression, policy.latency.unacceptable),
-        MarginName.ERRORS: (policy.errors.max_regression, policy.errors.unacceptable),
-        MarginName.QUALITY: (policy.quality.max_regression, policy.quality.unacceptable),
-    }
-    tolerated, unacceptable = margins[setting.margin] if setting.margin else (0.0, 0.0)
-    return judge_settings.Custom(
-        judge_settings.Kind(setting.kind),
-        setting.queries,
-        tolerated,
-        unacceptable,
-        is_points=setting.margin is MarginName.QUALITY,
-        is_higher_better=setting.is_higher_better,
-        least=setting.least,
-        most=setting.most,
-        failure_limit=setting.failure_limit,
-        is_consecutive=setting.is_consecutive,
     )
 
 
