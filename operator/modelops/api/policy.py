@@ -181,6 +181,10 @@ RECREATE_CANARY = "capacity Recreate belongs to strategy Canary; change one of t
 RECREATE_DECIDES = (
     "with capacity Recreate nothing serves while somebody decides; use approval.beforeStart instead"
 )
+RECREATE_EVALUATES = (
+    "with capacity Recreate nothing serves while a Job evaluates; evaluate it elsewhere, and ask for "
+    "approval.beforeStart"
+)
 NO_CANARY = "blue-green has no canary; remove canary, or set strategy to Canary"
 NO_BLUE_GREEN = "blueGreen belongs to strategy BlueGreen; remove it or change the strategy"
 NO_SHADOW = "shadow belongs to strategy Shadow; remove it or change the strategy"
@@ -547,6 +551,19 @@ class PolicyApproval(Spec):
     """Whether a run waits before promotion; it is judged meanwhile.  Absent: false."""
 
 
+class Evaluation(Spec):
+    """A Job that judges the answers of a candidate before its first request of users."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512)]
+    """Image of the Job.  It finds MODELOPS_CANDIDATE_URL and MODELOPS_STABLE_URL in its environment, and ends
+    with {"v": 1, "verdict": "Pass|Warn|Fail", "samples": N, "metrics": {NAME: TEXT}} as termination message,
+    at most 4096 bytes.  It runs without a token of the API and without root."""
+    args: Annotated[tuple[Annotated[str, Field(max_length=1024)], ...] | None, Field(max_length=32)] = None
+    """Arguments of the image.  Absent: none."""
+    timeout: Duration | None = None
+    """Time for it to end; without a result the run waits for a person.  Absent: 30m."""
+
+
 class BlueGreen(Spec):
     """The whole candidate beside the stable version, then all requests at once."""
 
@@ -668,6 +685,12 @@ class PolicySpec(Spec):
             ".approval",
         ),
         Rule(
+            f"{_NO_RECREATE} || !has(self.evaluation)",
+            RECREATE_EVALUATES,
+            "FieldValueForbidden",
+            ".evaluation",
+        ),
+        Rule(
             "!has(self.traffic) || !has(self.traffic.provider) || self.traffic.provider != 'Replicas'"
             f" || ({_is_not('Shadow')} && (!has(self.canary) || (!has(self.canary.mirrorFirst)"
             " && !has(self.canary.match) && !has(self.canary.sessionAffinity))))",
@@ -701,6 +724,9 @@ class PolicySpec(Spec):
     """How a candidate is judged.  Absent: by the preset of its runtime."""
     approval: PolicyApproval | None = None
     """Where a run waits for a person.  Absent: nowhere."""
+    evaluation: Evaluation | None = None
+    """Job that judges the candidate when it is ready, before the first step: Pass lets it begin, Warn too but
+    a person must approve the promotion, Fail rolls back, and without a result it waits.  Absent: none."""
     hooks: Annotated[
         tuple[Unbuilt, ...] | None,
         Refused("hooks are not supported yet; leave hooks out and pause at a step with pause: Manual"),
@@ -852,6 +878,15 @@ class ErrorMargin:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationSetting:
+    """A Job that judges a candidate."""
+
+    image: str
+    args: tuple[str, ...]
+    timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy with every default filled in: durations as timedelta, percentages as ratios."""
 
@@ -900,6 +935,8 @@ class Policy:
     your_route: YourRoute | None
     """None: the operator makes a route, or none splits."""
     accept_timeout: timedelta
+    evaluation: EvaluationSetting | None
+    """None: nothing judges the answers before promotion."""
     approves_start: bool
     approves_promotion: bool
 
@@ -987,6 +1024,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         provider=traffic.provider or Provider.AUTO,
         your_route=_your_route(traffic.route_ref),
         accept_timeout=_duration("traffic.acceptTimeout", traffic.accept_timeout, "2m"),
+        evaluation=_evaluation(spec),
         approves_start=bool(approval.before_start),
         approves_promotion=bool(approval.before_promotion),
     )
@@ -1009,6 +1047,7 @@ def _goes_together(spec: PolicySpec) -> None:
     _require(not (is_shadow and recreates), "strategy", RECREATE_CANARY)
     _require(not recreates or is_alone, "canary.capacity", RECREATE_ALONE)
     _require(not (recreates and decides), "approval", RECREATE_DECIDES)
+    _require(not (recreates and spec.evaluation), "evaluation", RECREATE_EVALUATES)
     _require(not canary.match or not (has_steps or canary.session_affinity), "canary.match", MATCH_ALONE)
     _require(not (by_pods and shapes), "traffic", REPLICAS_ALONE)
     is_yours = bool(spec.traffic and spec.traffic.route_ref)
@@ -1066,6 +1105,15 @@ def _switch(spec: PolicySpec) -> Switch | None:
     given = spec.blue_green or BlueGreen()
     is_automatic = True if given.auto_promote is None else given.auto_promote
     return Switch(given.preview_replicas, is_automatic, _duration("blueGreen.bake", given.bake, "10m"))
+
+
+def _evaluation(spec: PolicySpec) -> EvaluationSetting | None:
+    given = spec.evaluation
+    if given is None:
+        return None
+    return EvaluationSetting(
+        given.image, given.args or (), _duration("evaluation.timeout", given.timeout, "30m")
+    )
 
 
 def _steps(spec: PolicySpec, canary: Canary) -> tuple[int, ...]:

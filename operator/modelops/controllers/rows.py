@@ -52,6 +52,8 @@ class PodStored(Row):
     version: str = ""
     digest: str = ""
     job: str = ""
+    evaluates: str = ""
+    """Service whose candidate the pod's Job judges."""
     node: str = ""
     is_ready: bool = False
     is_terminating: bool = False
@@ -81,6 +83,7 @@ def pod(obj: Manifest) -> PodStored:
         version=labels.get(names.VERSION_LABEL, ""),
         digest=labels.get(names.DIGEST, ""),
         job=job,
+        evaluates=labels.get(names.EVALUATES, ""),
         node=(obj.get("spec") or {}).get("nodeName") or "",
         is_ready=_is_true(status, "Ready"),
         is_terminating=bool(meta.get("deletionTimestamp")),
@@ -193,9 +196,10 @@ def child_drifted(row: Row, wanted: Manifest) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStored(Row):
-    """A resolve Job."""
+    """A Job that pins a version, or that evaluates the candidate of a service."""
 
     version: str
+    service: str
     is_done: bool
     is_failed: bool
     fault: str
@@ -213,6 +217,7 @@ def job(obj: Manifest) -> JobStored:
     return JobStored.of(
         obj,
         version=labels.get(names.VERSION_LABEL, ""),
+        service=labels.get(names.EVALUATES, ""),
         is_done=done,
         is_failed=failed is not None,
         fault=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",

@@ -29,6 +29,7 @@ from modelops.serving.snapshot import (
     ApexRow,
     ChildRow,
     Defaults,
+    EvaluationRow,
     LentRow,
     Measured,
     PodRow,
@@ -91,6 +92,7 @@ class Services:
             runtime=_runtime(model),
             pods=tuple(_pods(store, key)),
             children=tuple(_children(store, service.uid)),
+            evaluations=tuple(_evaluations(store, service.uid)),
             route=_route(store, HTTP_ROUTE, key),
             grpc_route=_route(store, GRPC_ROUTE, key),
             lent=tuple(_lent(store, key)),
@@ -343,6 +345,16 @@ def _children(store: Store, uid: str) -> Iterable[ChildRow]:
     for row in store.owned(HTTP_ROUTE, uid):
         if isinstance(row, route_rows.RouteStored) and row.revision:
             yield ChildRow(HTTP_ROUTE, ROUTE_API, row.name, row.uid, row.revision)
+
+
+def _evaluations(store: Store, uid: str) -> Iterable[EvaluationRow]:
+    for row in store.owned("Job", uid):
+        assert isinstance(row, rows.JobStored)
+        pods = [pod for pod in store.owned("Pod", row.uid) if isinstance(pod, rows.PodStored)]
+        said = [pod.last_words for pod in pods if pod.last_words]
+        pending = [pod.pending for pod in pods if pod.pending]
+        fault = row.fault or (pending[0] if pending else "")
+        yield EvaluationRow(row.name, row.uid, said[-1] if said else "", row.is_failed, fault)
 
 
 def _route(store: Store, kind: str, key: Key) -> RouteRow | None:

@@ -104,7 +104,7 @@ def ask(
         in_force or settings(policy, seen.runtime),
         frozen,
         seen.measured.windows,
-        started_at=state.ready_at.timestamp(),
+        started_at=_started_at(state, policy),
         at_last_step=is_last,
         dwell_served=step_at is not None and now - step_at >= dwell,
         paused=paused,
@@ -112,6 +112,15 @@ def ask(
         carry=(seen.status.get("rollout") or {}).get("carry"),
         switched_at=switched if is_baking else None,
     )
+
+
+def _started_at(state: Rollout, policy: Policy) -> float:
+    """Return from when on the warm-up counts: no window in which the candidate was evaluated is evidence."""
+    assert state.ready_at is not None
+    ready = state.ready_at.timestamp()
+    if state.evaluation is None:
+        return ready
+    return max(ready, (state.evaluation.at - policy.warmup).timestamp())
 
 
 def _switched_at(state: Rollout) -> float:

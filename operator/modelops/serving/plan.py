@@ -14,7 +14,17 @@ from modelops.rollouts.machine import advance
 from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
-from modelops.serving import demand, eras, features, judging, manifests, revisions, routes, status
+from modelops.serving import (
+    demand,
+    eras,
+    evaluations,
+    features,
+    judging,
+    manifests,
+    revisions,
+    routes,
+    status,
+)
 from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import Snapshot, VersionRow
@@ -221,6 +231,7 @@ def _situation(
         desired_hold=lacking or (fitted.hold if fitted and not waits else None),
         misrouted=count.wrong if (count := counted(seen, state)) else None,
         judgement=judgement,
+        evaluation=evaluations.told(seen, state),
         metrics_away_since=seen.measured.away_since,
         action=Acted(str(action.action), action.run_id, action.wait) if action else None,
     )
@@ -287,6 +298,7 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
         own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
+    out += evaluations.wanted(seen, state)
     return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)))
 
 
@@ -319,7 +331,7 @@ def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revi
     candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
     named = routes.named(seen, state)
-    stale = (*routes.stale(seen, state, _launches(kept)),)
+    stale = (*routes.stale(seen, state, _launches(kept)), *evaluations.stale(seen, state))
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 
