@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-scale
+.PHONY: help venv verify lint types contracts generated unit format crds golden integration e2e test demo demo-down warm bench-fit bench-meter bench-overhead clean test-faults test-engines bench-judge bench-judge-fast bench-scale soak
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -75,6 +75,9 @@ test-engines: venv  ## real engines by their rendered arguments; vLLM too once `
 
 e2e: warm  ## the stories on a real cluster of their own
 	@$(BIN)/python -m pytest e2e -v -s
+
+soak: warm  ## ten minutes of faults on a real cluster, under users and rollouts; ARGS="--seconds 120 --seed 7"
+	@$(BIN)/python -m e2e.soak $(ARGS)
 
 test:  ## all set-up and every test, with the time of each stage
 	@$(PYTHON) .ci/stages.py

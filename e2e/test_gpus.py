@@ -44,7 +44,7 @@ def test_the_agents_tell_what_nvml_says(stage: Stage) -> None:
     wait = stage.platform.wait
     wait("four H100", lambda: stage.node("n1").get("healthyCount") == 4, seconds=60)
     wait("eight L4", lambda: stage.node("n2").get("healthyCount") == 8, seconds=60)
-    assert stage.node("n1")["product"] == "NVIDIA H100 80GB HBM3"
+    assert stage.node("n1")["product"] == "NVIDIA-H100-80GB-HBM3"
 
 
 # --- two GPUs ----------------------------------------------------------------------------------------
@@ -151,7 +151,9 @@ def users(stage: Stage) -> Load:
             model="moves",
             host_header=f"moves.{NAMESPACE}.{DOMAIN}",
             rate=10,
-            streams=8,
-            most_tokens=300,
+            streams=10,
+            spare_streams=6,
+            stream_seconds=30,
+            most_tokens=450,
         )
     )

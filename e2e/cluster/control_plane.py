@@ -53,6 +53,12 @@ def up(layout: Layout) -> None:
         _start(layout, name, (*entered, *commands[name]))
 
 
+def restart_api_server(layout: Layout) -> None:
+    """Kill the API server, start it again, and wait until it is ready."""
+    processes.stop(layout.state, "kube-apiserver", how=signal.SIGKILL)
+    up(layout)
+
+
 def down(layout: Layout) -> None:
     """End the processes, clients first.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from e2e.cluster import processes
+from e2e.cluster import control_plane, processes
 from e2e.cluster.kubectl import Kubectl, until
 from e2e.cluster.paths import Layout
 
@@ -119,7 +119,20 @@ class OnThisMachine(Anywhere):
         self._crash(node)
 
     def kill_kubelet(self, node: str) -> None:
-        self.kill(_running(self._first_process(node), "kubelet"))
+        self.kill(self.kubelet(node))
+
+    def kubelet(self, node: str) -> tuple[int, ...]:
+        """Return the ids of a node's kubelet: one, or none while it is started again."""
+        return _running(self._first_process(node), "kubelet")
+
+    def control_plane(self, name: str) -> tuple[int, ...]:
+        """Return the id of one of `control_plane.PROCESSES`; none when it does not run."""
+        pid = processes.pid_of(self._layout.state, name)
+        return () if pid is None else (pid,)
+
+    def restart_api_server(self) -> None:
+        """Kill the API server and wait until the next one is ready."""
+        control_plane.restart_api_server(self._layout)
 
     def pids(self, namespace: str, pod: str, container: str) -> tuple[int, ...]:
         seen: Any = json.loads(self._kubectl()("get", "pod", pod, "-n", namespace, "-o", "json"))

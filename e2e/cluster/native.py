@@ -3,9 +3,10 @@
 ``up`` and ``down`` of one name never run at the same time: they hold a lock of the cache.
 """
 
+import gzip
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -28,7 +29,7 @@ from e2e.cluster import (
     registry,
 )
 from e2e.cluster import node as nodes
-from e2e.cluster.faults import Faults, OnThisMachine
+from e2e.cluster.faults import OnThisMachine
 from e2e.cluster.interface import LAYERS, Say, with_needed
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.progress import stage
@@ -117,6 +118,16 @@ class Native:
     def kubeconfig(self) -> Path:
         return self._layout.kubeconfig
 
+    def pod_logs(self, namespace: str, container: str) -> Iterator[str]:
+        """Yield the lines that containers of that name wrote, also of pods that are gone, in no order."""
+        for node in self._layout.nodes:
+            for file in (node.state / machine.MOUNT_POINTS["/var/log/pods"]).glob(
+                f"{namespace}_*/{container}/*.log*"
+            ):
+                with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+                    # The runtime puts the time, the stream and a mark before each line.
+                    yield from (line.split(" ", 3)[3].rstrip("\n") for line in lines if line.count(" ") > 2)
+
     @property
     def audit(self) -> Path:
         """Return what the product's accounts asked the API server for: one JSON event a line."""
@@ -146,7 +157,7 @@ class Native:
         return f"http://{addons.service(self.kubectl, namespace, name)['clusterIP']}:{port}"
 
     @cached_property
-    def faults(self) -> Faults:
+    def faults(self) -> OnThisMachine:
         return OnThisMachine(
             self._layout,
             lambda: self.kubectl,

@@ -105,7 +105,12 @@ class Stage:
         """Ask for a service of the tiny model."""
         spec = {
             "model": {"version": "tiny-1"},
-            "engine": {"name": "LlamaCpp", "contextTokens": 2048, "extraArgs": ["-t", "1"]},
+            "engine": {
+                "name": "LlamaCpp",
+                "contextTokens": 2048,
+                "maxConcurrency": 40,
+                "extraArgs": ["-t", "1"],
+            },
             "accelerator": accelerator,
             "scaling": {"minReplicas": replicas},
             "podTemplate": {"resources": {"limits": {"cpu": "150m"}}},

@@ -107,6 +107,11 @@ class Load:
         """Wait until all streams are open; ``False`` when that takes longer than *seconds*."""
         return self._ramped.wait(seconds)
 
+    @property
+    def report(self) -> Report:
+        """Return the account as it grows; read only."""
+        return self._report
+
     def stop(self) -> Report:
         """Open nothing more, wait for what is open, return the account."""
         if self._loop is not None and self._stopping is not None and self._thread.is_alive():

@@ -71,6 +71,15 @@ class Prometheus(Section):
     timeout: Duration = timedelta(seconds=10)
 
 
+class PodMonitor(Section):
+    """The PodMonitor of each service, where the cluster has the kind."""
+
+    interval: Duration = timedelta(seconds=15)
+    """Time between two scrapes; the judge needs two in a window."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """Labels by which a Prometheus chooses it."""
+
+
 class Gateway(Section):
     """The Gateway that services use when they name none."""
 
@@ -144,6 +153,8 @@ class Settings(Section):
     """Every object is planned again after so long, within 10 %."""
     prometheus: Prometheus
     gateway: Gateway = Gateway()
+    pod_monitor: PodMonitor | None = None
+    """Absent: no PodMonitor is made, and those that were are removed."""
     images: Images
     image_pull_policy: str | None = Field(None, pattern=r"^(Always|IfNotPresent|Never)$")
     image_pull_secrets: tuple[str, ...] = ()

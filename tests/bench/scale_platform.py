@@ -25,6 +25,7 @@ from e2e.cluster.control_plane import PROCESSES
 from e2e.cluster.kubectl import Kubectl, until
 from e2e.cluster.paths import layout
 from e2e.cluster.progress import run, stage
+from modelops.governance.countersign import MARGIN
 from tests.bench import scale_objects as objects
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,8 @@ APPROVER = "approver"
 CRDS = ("gatewayclasses", "gateways", "httproutes")
 _OPERATOR_SECONDS = 60.0
 _END_SECONDS = 30.0
+WORDS = 40
+"""Lines of the operator's log that are shown when something fails."""
 
 
 @dataclass(slots=True)
@@ -50,12 +53,12 @@ class Operator:
             return str(answer.read().decode())
 
     def must_run(self) -> None:
-        """Raise when it ended, with its last words."""
+        """Raise when it ended."""
         if self.process.poll() is not None:
-            words = "\n".join(self.log.read_text().splitlines()[-20:])
-            raise RuntimeError(
-                f"the operator must run, found it ended with {self.process.returncode}:\n{words}"
-            )
+            raise RuntimeError(f"the operator must run, found it ended with {self.process.returncode}")
+
+    def last_words(self) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-WORDS:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,22 @@ def running(count: int, settings: Mapping[str, Any]) -> Iterator[Platform]:
             _populate(kubectl, count, scratch)
         operator = _start_operator(kubectl, scratch, settings)
         stack.callback(_end, operator)
-        with stage("operator: leads and has seen everything"):
+        with stage("operator: leads and has seen everything"), telling(operator):
             until("the operator is synced", lambda: _is_synced(operator), timeout_s=_OPERATOR_SECONDS)
+        with stage("approval gate: proven, and so long ago that new approvals are trusted"):
+            _wait_for_gate(operator)
         approver = cluster.user_kubeconfig(APPROVER, (objects.APPROVERS,))
         yield Platform(cluster.kubeconfig, approver, kubectl, operator, where.state)
+
+
+@contextmanager
+def telling(operator: Operator) -> Iterator[None]:
+    """Print the operator's last words when something fails."""
+    try:
+        yield
+    except Exception:
+        print(operator.last_words(), file=sys.stderr)
+        raise
 
 
 def _install(kubectl: Kubectl, kubeconfig: Path, scratch: Path) -> None:
@@ -259,8 +274,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for_gate(operator: Operator, seconds: float = 60.0) -> None:
-    """Wait until the gate is proven, and so long after that new approvals are trusted."""
+def _wait_for_gate(operator: Operator) -> None:
     line = 'modelops_approval_gate{state="Enforced"} 1.0'
-    until("the approval gate is in force", lambda: line in operator.metrics().splitlines(), timeout_s=seconds)
-    time.sleep(11)
+
+    def is_proven() -> bool:
+        return line in operator.metrics().splitlines()
+
+    until("the approval gate is in force", is_proven, timeout_s=_OPERATOR_SECONDS)
+    time.sleep(MARGIN.total_seconds() + 1)

@@ -15,6 +15,7 @@ import yaml
 from e2e.cluster import binaries
 from modelops import settings
 from modelops.__main__ import PROGRAMS
+from modelops.controllers import kinds
 from modelops.controllers.main import DEFAULT_CONFIG
 from modelops.governance import policies
 
@@ -179,6 +180,7 @@ def test_the_defaults_load_as_settings(tmp_path: Path) -> None:
     assert found.images.operator == "modelops:0.1.0"
     assert (found.identity, found.namespace) == ("modelops-0", "modelops-system")
     assert found.gate.stamping
+    assert found.pod_monitor is None
 
 
 def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> None:
@@ -203,6 +205,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
             "delivery.enabled=false",
             "delivery.store=/srv/models",
             "gate.stamping=false",
+            'metrics.podMonitor={"enabled":true,"interval":"5s","labels":{"release":"prometheus"}}',
         ),
         tmp_path,
     )
@@ -236,6 +239,7 @@ def test_every_value_for_the_operator_reaches_its_settings(tmp_path: Path) -> No
                 }
             },
             "delivery": {"enabled": False, "store": "/srv/models"},
+            "podMonitor": {"interval": "5s", "labels": {"release": "prometheus"}},
             "gate": {"stamping": False, "hmacKeyFile": "/var/run/modelops/gate/keys"},
         }
     )
@@ -316,6 +320,24 @@ def test_the_rights_are_the_golden_ones(update_golden: bool) -> None:
     if update_golden:
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize("values", [(), ('watchNamespaces=["team-a"]',)], ids=["cluster", "namespaces"])
+def test_the_operator_may_list_and_watch_every_kind_that_it_watches(values: tuple[str, ...]) -> None:
+    names = ("modelops-operator", "modelops-cluster-reader", "modelops-volumes")
+    held = {
+        (group, resource)
+        for role, rule in rules(rendered(*values))
+        if role.partition("/")[2] in names and {"list", "watch"} <= set(rule["verbs"])
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    needed = {
+        (one.resource.api_version.rpartition("/")[0], one.resource.plural)
+        for one in (*kinds._own(), *kinds._children(), *kinds._cluster())
+        if not (values and one.is_named)
+    }
+    assert needed - held == set()
 
 
 @pytest.mark.parametrize(

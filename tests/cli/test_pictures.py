@@ -13,6 +13,7 @@ from modelops.cli.detail import detail
 from modelops.cli.overview import overview
 from modelops.cli.places import places
 from modelops.cli.screen import Screen
+from modelops.placement.learned import Learned
 from modelops.placement.memory import Verdict as FitVerdict
 from modelops.placement.placed import Placement, Rejected
 from modelops.plan import Reason
@@ -166,6 +167,37 @@ def test_the_explanation_reads_what_placement_writes():
     lines = places(service, Screen(None))
     assert "chosen     on n1" in lines
     assert "✗ n2: too small; take another" in lines
+
+
+def test_what_an_engine_measured_stands_beside_what_was_planned():
+    learned = Learned("b1", "chat-1", "vLLM", "NVIDIA-H100", 1, 300_000, 380_000, 420_000, 3 * 2**30)
+    service = {
+        "metadata": {"name": "chat", "namespace": "ns"},
+        "spec": {"model": {"version": "chat-2"}, "accelerator": {"nodes": 2, "count": 8}},
+        "status": {"placement": {"plan": {}, "measured": [learned.to_status()]}},
+    }
+    lines = places(service, Screen(None))
+    assert "asked for  chat-2, engine Auto, 8 x GPU on each of 2 nodes" in lines
+    assert (
+        "measured   300000 tokens of cache by vLLM with chat-1 on 1 x NVIDIA-H100, planned 380000 to 420000; "
+        "27 % outside of it; the next plan of the same kind reckons with it"
+    ) in lines
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "told"),
+    [
+        ({"partition": "1g.10gb"}, "a slice 1g.10gb of a GPU"),
+        ({"partition": "1g.10gb", "products": ["NVIDIA-H100"]}, "a slice 1g.10gb of NVIDIA-H100"),
+        ({"sharing": "Exclusive"}, "the fewest GPUs that fit, sharing Exclusive"),
+    ],
+)
+def test_slices_and_shares_that_were_asked_for_are_told(accelerator, told):
+    service = {
+        "metadata": {"name": "chat", "namespace": "ns"},
+        "spec": {"model": {"version": "chat-1"}, "accelerator": accelerator},
+    }
+    assert f"asked for  chat-1, engine Auto, {told}" in places(service, Screen(None))
 
 
 def test_every_phase_of_a_run_has_a_place():

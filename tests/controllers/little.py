@@ -1,4 +1,4 @@
-"""A loop with two small kinds: a Widget, kept whole, and its ConfigMap, by its owner."""
+"""A loop with small kinds: a Widget, kept whole, its ConfigMap, and a PodMonitor that it can do without."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from modelops.controllers.store import Key, OwnRow, Row, Store
 
 WIDGET = Resource("little.example.com/v1", "Widget", "widgets")
 CONFIG_MAP = resource_of("v1", "ConfigMap")
+MONITOR = resource_of("monitoring.coreos.com/v1", "PodMonitor")
 register(WIDGET)
 
 
@@ -40,6 +41,7 @@ def _owner(row: Row, store: Store) -> tuple[Key, ...]:
 WATCHED = (
     Watched(WIDGET, OwnRow.of, _own, is_own=True),
     Watched(CONFIG_MAP, Row.of, _owner, is_optional=True, labels="a=b"),
+    Watched(MONITOR, Row.of, _owner, is_optional=True, may_be_denied=True, is_extra=True),
 )
 
 

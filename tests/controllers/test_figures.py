@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelops.controllers import probes
@@ -11,6 +13,7 @@ from modelops.controllers.context import GATE, GATE_TOPIC
 from modelops.controllers.figures import OUTCOMES, outcome
 from modelops.controllers.own_rows import service as service_row
 from modelops.governance.countersign import GateState
+from modelops.placement.inventory import GPU_RESOURCE
 from modelops.plan import Manifest, Reason
 from modelops.rollouts.state import Phase
 from tests.serving.cluster import GATE_SINCE, Cluster, Traffic
@@ -198,7 +201,9 @@ def test_the_gate_is_in_one_state_and_a_missing_answer_is_not_an_open_gate(state
 
 def gpus(cluster: Cluster, product: str) -> tuple[float, ...]:
     words = ("allocatable", "requested", "free", "unhealthy")
-    return tuple(told(cluster, f"modelops_gpus_{word}", product=product)[()] for word in words)
+    return tuple(
+        told(cluster, f"modelops_gpus_{word}", product=product, resource=GPU_RESOURCE)[()] for word in words
+    )
 
 
 def pod_of_others(name: str, node_name: str, count: int) -> Manifest:
@@ -232,3 +237,16 @@ def test_an_instant_that_is_none_spoils_no_other_series():
     cluster.put(broken)
     assert told(cluster, "modelops_inferenceservice_unready_since_timestamp_seconds") == {}
     assert told(cluster, "modelops_inferenceservices", ready="False") == {(): 1}
+
+
+def test_figures_that_cannot_be_made_hide_nothing_else(caplog):
+    def broken():
+        yield GaugeMetricFamily("half", "Half of it.", value=1)
+        raise ZeroDivisionError
+
+    before = REGISTRY.get_sample_value("modelops_figure_failures_total")
+    text = probes.exposition(more=broken)().body.decode()
+    assert "\nmodelops_leader " in text
+    assert "\nhalf" not in text
+    assert f"modelops_figure_failures_total {before + 1}" in text
+    assert "figures: cannot be made" in caplog.text

@@ -11,6 +11,7 @@ from modelops.clients.errors import Ambiguous, Conflict, Invalid, NotLeading, Un
 from modelops.clients.events import Recorder
 from modelops.controllers.clock import Clock
 from modelops.controllers.execute import Executor
+from modelops.controllers.store import Unseen
 from modelops.controllers.worker import Loop, Workers
 from modelops.plan import Event, Plan, Ref
 from tests.clients.scripted import connected, refusal
@@ -181,7 +182,8 @@ def test_a_key_without_an_object_is_forgotten():
 
 def test_a_plan_is_carried_out_in_order():
     gone = Ref("v1", "Secret", "n", "s", uid="s")
-    plan = Plan({"text": "x", "none": None}, (CHILD,), (gone,), (Event("Normal", "Done", "d"),))
+    told = Event("Normal", "Done", "d")
+    plan = Plan(status={"text": "x", "none": None}, apply=(CHILD,), delete=(gone,), events=(told,))
     sent = passes(plan).sent
     assert [(method, name) for method, name, _ in sent] == [
         ("PATCH", "status"),
@@ -289,6 +291,57 @@ def test_a_child_of_somebody_else_is_never_written_over(found):
     seen = passes(Plan(None, (CHILD,)), before=[("ConfigMap", found)])
     assert [method for method, _, _ in seen.sent] == ["POST"]  # the event
     assert seen.little.observations.refused(key("w")).code == "NameTaken"
+
+
+MONITOR = {
+    **CHILD,
+    "apiVersion": "monitoring.coreos.com/v1",
+    "kind": "PodMonitor",
+    "metadata": {**CHILD["metadata"], "name": "m"},
+}
+
+
+def no_monitor(code):
+    def answer(asked):
+        return refusal(code, "no") if "podmonitors" in asked.path else stored(asked)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("code", "events"),
+    [
+        pytest.param(404, 0, id="its kind is not installed"),
+        pytest.param(405, 1, id="its kind is just being removed"),
+        pytest.param(403, 1, id="the operator may not make it"),
+    ],
+)
+def test_a_plan_goes_on_without_a_child_that_nothing_depends_on(code, events):
+    gone = Ref("v1", "Secret", "n", "s", uid="s")
+    plan = Plan(apply=(MONITOR, CHILD), delete=(gone,))
+    seen = passes(plan, plan, answer=no_monitor(code), count=2)
+    written = [name for method, name, _ in seen.sent if method in ("PATCH", "DELETE")]
+    assert written == ["m", "c", "s", "m", "s"]
+    assert [body["reason"] for method, _, body in seen.sent if method == "POST"] == ["WithoutChild"] * events
+    assert seen.little.observations.refused(key("w")) is None
+    assert seen.again > 500, "the pass has succeeded"
+
+
+def test_a_child_that_nothing_depends_on_is_not_tried_while_its_kind_cannot_be_seen():
+    async def story():
+        little = Little()
+        little.observer.observe("Widget", "ADDED", obj("Widget", "w", "w", 1))
+        async with connected(stored) as (kube, server):
+            executor = Executor(kube, little.store, little.observer, Recorder(kube, "t", "t"), WATCHED)
+            row = little.store.get("Widget", "n", "w")
+            little.observer.lost("PodMonitor", Unseen(is_absent=True, told="not found"))
+            await executor.execute(WIDGET, row, Plan(apply=(MONITOR,)))
+            assert server.asked == []
+            little.observer.regained("PodMonitor")
+            await executor.execute(WIDGET, row, Plan(apply=(MONITOR,)))
+            assert [asked.method for asked in server.asked] == ["PATCH"]
+
+    asyncio.run(story())
 
 
 def test_in_one_of_twenty_resyncs_an_equal_child_is_applied_too():

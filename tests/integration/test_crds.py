@@ -124,6 +124,18 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     (
         "InferenceService",
         "accelerator",
+        {"partition": "1g.10gb", "nodes": 2},
+        "slices and shares of GPUs work alone; leave accelerator.nodes out",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
+        {"nodes": 2, "cpuFallback": True},
+        "a group of nodes has no place on CPUs",
+    ),
+    (
+        "InferenceService",
+        "accelerator",
         {"sharing": "MPS", "count": 2},
         "slices and shares of GPUs work alone",
     ),
@@ -315,7 +327,25 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         "a Prometheus per metric is not supported yet",
     ),
     ("RolloutPolicy", "traffic.provider", "External", "splitting by another system is not supported yet"),
-    ("RolloutPolicy", "traffic.routeRef", {"name": "r"}, "changing a route of your own is not supported yet"),
+    ("RolloutPolicy", "traffic.routeRef", {}, "routeRef.name: Required value"),
+    ("RolloutPolicy", "traffic.routeRef", {"name": "Not a name"}, "routeRef.name"),
+    ("RolloutPolicy", "traffic.routeRef", {"name": "r", "kind": "TLSRoute"}, "Unsupported value"),
+    (
+        "RolloutPolicy",
+        "traffic",
+        {"provider": "Replicas", "routeRef": {"name": "r"}},
+        "a route of your own has a gateway",
+    ),
+    *(
+        ("RolloutPolicy", "", {"traffic": {"routeRef": {"name": "r"}}, **more}, "only weights are changed")
+        for more in (
+            {"strategy": "Shadow"},
+            {"canary": {"match": [{"header": {"name": "x-beta", "value": "yes"}}]}},
+            {"canary": {"mirrorFirst": {}}},
+            {"canary": {"sessionAffinity": {}}},
+        )
+    ),
+    ("RolloutPolicy", "canary.sessionAffinity", {"by": "Luck"}, "Unsupported value"),
     ("ModelApproval", "attestation", {}, "signed approvals are not supported yet"),
 ]
 # Changes of what is stored: a kind, what is changed before, where, the new value (None removes), the refusal.
@@ -527,6 +557,11 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     (
+        "a replica on two nodes",
+        "InferenceService",
+        {"model": {"version": "fraud-7"}, "accelerator": {"nodes": 2, "count": 8, "sharing": "Exclusive"}},
+    ),
+    (
         "a slice of a GPU",
         "InferenceService",
         {
@@ -565,7 +600,7 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "steps": [5, 50],
                 "stepSettings": [{"weight": 5, "replicas": 2, "approval": True, "pause": "10m"}],
                 "capacity": "DynamicStable",
-                "sessionAffinity": {"cookie": "chat", "maxAge": "30m"},
+                "sessionAffinity": {"cookie": "chat", "maxAge": "30m", "by": "Cookie"},
                 "mirrorFirst": {"percent": 20, "duration": "5m"},
             },
             "approval": {"beforeStart": True, "beforePromotion": True},
@@ -600,6 +635,16 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
             "shadow": {"percent": 100, "duration": "1h", "compare": "Metrics", "then": "Stop"},
             "canary": {"maxDuration": "3h"},
         },
+    ),
+    (
+        "a route of one's own",
+        "RolloutPolicy",
+        {"traffic": {"provider": "GatewayAPI", "routeRef": {"kind": "GRPCRoute", "name": "chat.web"}}},
+    ),
+    (
+        "blue-green behind a route of one's own",
+        "RolloutPolicy",
+        {"strategy": "BlueGreen", "traffic": {"routeRef": {"name": "web"}}},
     ),
     (
         "no spare GPU",
@@ -772,6 +817,18 @@ def test_a_name_must_leave_room_for_its_children(
     assert message in refusal_of(established.create, kind, name, BASE[kind], dry_run="All")
 
 
+LONG_FOR_A_GROUP = "a service on several nodes has a name of at most 40 letters"
+
+
+def test_the_name_of_a_group_leaves_room_for_its_pods(established: Server) -> None:
+    group = {**BASE["InferenceService"], "accelerator": {"nodes": 2}}
+    assert LONG_FOR_A_GROUP in refusal_of(
+        established.create, "InferenceService", "a" * 41, group, dry_run="All"
+    )
+    established.create("InferenceService", "a" * 40, group, dry_run="All")
+    established.create("InferenceService", "a" * 41, {**group, "accelerator": {"nodes": 1}}, dry_run="All")
+
+
 def test_a_revocation_does_not_end(established: Server) -> None:
     message = refusal_of(established.create, "ModelApproval", "refused", EXPIRING_REVOCATION, dry_run="All")
     assert "only an approval can end by itself" in message
@@ -794,7 +851,8 @@ def _unstamped(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_rule_has_an_object_that_it_refuses() -> None:
-    said = [row[-1] for row in (*REFUSALS, *CHANGES, *NAMES)] + ["only an approval can end by itself"]
+    said = [row[-1] for row in (*REFUSALS, *CHANGES, *NAMES)]
+    said += ["only an approval can end by itself", LONG_FOR_A_GROUP]
     rules = [message for crd in definitions() for message in _messages(crd["spec"]["versions"][0]["schema"])]
     assert [message for message in rules if not any(part in message for part in said)] == []
 

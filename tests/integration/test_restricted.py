@@ -63,6 +63,131 @@ def accounts(core: client.CoreV1Api) -> list[Any]:
     return list(core.list_namespaced_service_account(NAMESPACE).items)
 
 
+GROUPS = {
+    "vLLM": "a-model-larger-than-a-node-is-served-by-a-group-of-nodes",
+    "SGLang": "a-group-of-sglang-shares-the-layers-among-its-nodes",
+}
+TEMPLATE = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+WHOLE = {"type": "integer", "minimum": 1}
+GROUP_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {
+        "name": "leaderworkersets.leaderworkerset.x-k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
+    },
+    "spec": {
+        "group": "leaderworkerset.x-k8s.io",
+        "names": {"kind": "LeaderWorkerSet", "plural": "leaderworkersets", "singular": "leaderworkerset"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "required": ["spec"],
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "required": ["leaderWorkerTemplate"],
+                                "properties": {
+                                    "replicas": WHOLE,
+                                    "startupPolicy": {
+                                        "enum": ["LeaderCreated", "LeaderReady"],
+                                        "type": "string",
+                                    },
+                                    "networkConfig": {
+                                        "type": "object",
+                                        "required": ["subdomainPolicy"],
+                                        "properties": {
+                                            "subdomainPolicy": {
+                                                "enum": ["Shared", "UniquePerReplica"],
+                                                "type": "string",
+                                            }
+                                        },
+                                    },
+                                    "rolloutStrategy": {
+                                        "type": "object",
+                                        "required": ["type"],
+                                        "properties": {
+                                            "type": {"enum": ["RollingUpdate"], "type": "string"},
+                                            "rollingUpdateConfiguration": {
+                                                "type": "object",
+                                                "properties": {
+                                                    "maxUnavailable": {"x-kubernetes-int-or-string": True},
+                                                    "maxSurge": {"x-kubernetes-int-or-string": True},
+                                                },
+                                            },
+                                        },
+                                    },
+                                    "leaderWorkerTemplate": {
+                                        "type": "object",
+                                        "required": ["workerTemplate"],
+                                        "properties": {
+                                            "size": WHOLE,
+                                            "restartPolicy": {
+                                                "enum": ["RecreateGroupOnPodRestart", "None"],
+                                                "type": "string",
+                                            },
+                                            "leaderTemplate": TEMPLATE,
+                                            "workerTemplate": TEMPLATE,
+                                        },
+                                    },
+                                },
+                            }
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+"""The fields of kubernetes-sigs/lws 0.6 that are rendered; its own CRD was not at hand."""
+
+
+@pytest.mark.parametrize("engine", GROUPS)
+@pytest.mark.parametrize("part", ["leaderTemplate", "workerTemplate"])
+def test_the_pods_of_a_group_are_admitted(core, engine, part):
+    plan = yaml.safe_load((GOLDEN / GROUPS[engine] / "plan.yaml").read_text())
+    (group,) = (obj for obj in plan["apply"] if obj["kind"] == "LeaderWorkerSet")
+    template = group["spec"]["leaderWorkerTemplate"][part]
+    pod = {"apiVersion": "v1", "kind": "Pod", **copy.deepcopy(template)}
+    pod["metadata"] |= {"name": "engine", "namespace": NAMESPACE}
+    admitted = core.create_namespaced_pod(NAMESPACE, pod, **STRICT)
+    assert admitted.spec.automount_service_account_token is False
+
+
+def test_a_group_is_taken_by_the_server(core):
+    crds, objects = client.ApiextensionsV1Api(core.api_client), client.CustomObjectsApi(core.api_client)
+    crds.create_custom_resource_definition(GROUP_CRD)
+    where = ("leaderworkerset.x-k8s.io", "v1", NAMESPACE, "leaderworkersets")
+    try:
+        for case in GROUPS.values():
+            plan = yaml.safe_load((GOLDEN / case / "plan.yaml").read_text())
+            (group,) = (obj for obj in plan["apply"] if obj["kind"] == "LeaderWorkerSet")
+            group["metadata"] |= {"namespace": NAMESPACE}
+            group["metadata"].pop("ownerReferences")
+            taken = created(objects, where, group)
+            assert taken["spec"] == group["spec"], "a field was dropped or changed"
+    finally:
+        crds.delete_custom_resource_definition(GROUP_CRD["metadata"]["name"])
+
+
+def created(objects: client.CustomObjectsApi, where: tuple[str, ...], body: dict[str, Any]) -> Any:
+    """Return what the server makes of *body*, as soon as it serves the kind."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return objects.create_namespaced_custom_object(*where, body, **STRICT)
+        except client.ApiException as error:
+            if error.status != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 @pytest.mark.parametrize("engine", CASES)
 def test_the_pod_of_an_engine_is_admitted(core, engine):
     admitted = core.create_namespaced_pod(NAMESPACE, pod(engine), **STRICT)
@@ -70,6 +195,17 @@ def test_the_pod_of_an_engine_is_admitted(core, engine):
     assert admitted.spec.enable_service_links is False
     mounted = [m.mount_path for c in admitted.spec.containers for m in c.volume_mounts]
     assert not [path for path in mounted if path.startswith("/var/run/secrets")]
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "families").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_engine_with_each_family_of_models_is_admitted(core, path):
+    deployment = yaml.safe_load(path.read_text())
+    template = deployment["spec"]["template"]
+    template["metadata"] |= {"name": path.stem.lower(), "namespace": NAMESPACE}
+    core.create_namespaced_pod(NAMESPACE, {"apiVersion": "v1", "kind": "Pod", **template}, **STRICT)
+    deployment["metadata"] |= {"namespace": NAMESPACE}
+    deployment["metadata"].pop("ownerReferences")
+    client.AppsV1Api(core.api_client).create_namespaced_deployment(NAMESPACE, deployment, **STRICT)
 
 
 @pytest.mark.parametrize("engine", CASES)

@@ -9,7 +9,7 @@ import copy
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from modelops.rollouts.state import Phase
 from modelops.serving.snapshot import Measured
 from modelops.serving.status import read_rollout
 from modelops.settings import Settings
+from tests.fakeapi.patches import json_patch
 from tests.serving.schema import complaints
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -144,6 +145,16 @@ class Server:
             return copy.deepcopy(before)
         self.writes.append(f"status {key}")
         return self.put({**before, "status": manifest["status"]})
+
+    async def change(self, wanted: Ref, operations: Iterable[Manifest]) -> Manifest:
+        key = Key(wanted.kind, wanted.namespace or "", wanted.name)
+        if key not in self.objects:
+            raise NotFound(str(key))
+        before = self.objects[key]
+        if wanted.resource_version != before["metadata"]["resourceVersion"]:
+            raise Conflict(f"{key}: is newer")
+        self.writes.append(f"change {key}")
+        return self.put(json_patch(before, operations))
 
     async def delete(self, wanted: Ref) -> None:
         key = Key(wanted.kind, wanted.namespace or "", wanted.name)
@@ -440,7 +451,7 @@ class Cluster:
     # --- the gateway ----------------------------------------------------------------------------------
 
     def accept_routes(self, **more: Any) -> "Cluster":
-        for route in self.of("HTTPRoute"):
+        for route in (*self.of("HTTPRoute"), *self.of("GRPCRoute")):
             wanted = {**route, "status": parents(route, **more)}
             if wanted != route:
                 self.put(wanted)
@@ -586,8 +597,9 @@ def parents(
     message: str = "",
     generation: int | None = None,
     partly: bool = False,
+    alone: bool = False,
 ) -> Manifest:
-    """Return the status that the Gateway gives to the route."""
+    """Return the status that the Gateway gives to the route; *alone* is without a word on references."""
     seen = route["metadata"]["generation"] if generation is None else generation
 
     def condition(type_: str, status: str, reason: str) -> Manifest:
@@ -603,6 +615,8 @@ def parents(
         condition("Accepted", accepted, "Accepted" if accepted == "True" else "NoMatchingListenerHostname"),
         condition("ResolvedRefs", resolved, "ResolvedRefs" if resolved == "True" else "BackendNotFound"),
     ]
+    if alone:
+        del found[1]
     if partly:
         found.append(condition("PartiallyInvalid", "True", "UnsupportedValue"))
     parent = route["spec"]["parentRefs"][0]

@@ -116,6 +116,10 @@ def _is_routed(cluster: Cluster, name: str) -> bool:
     """Return whether the route, or an older one that the gateway may still follow, names the Service."""
     for route in cluster.of("HTTPRoute"):
         rules = route["spec"]["rules"]
+        if names.MANAGED_BY not in (route["metadata"].get("labels") or {}):
+            if _is_named_by_a_user(cluster, rules, name):
+                return True
+            continue
         named = [b["name"] for rule in rules for b in rule["backendRefs"]]
         named += [f["requestMirror"]["backendRef"]["name"] for r in rules for f in r.get("filters", ())]
         if names.REVISION not in route["metadata"]["labels"] and name in named:
@@ -124,6 +128,17 @@ def _is_routed(cluster: Cluster, name: str) -> bool:
             if any(c["observedGeneration"] < route["metadata"]["generation"] for c in parent["conditions"]):
                 return True
     return False
+
+
+def _is_named_by_a_user(cluster: Cluster, rules: list[Manifest], name: str) -> bool:
+    """Return whether a user's route names the Service, or one whose selector is the revision's.
+
+    It names the Services of the roles alone, in every version of it: an older answer changes nothing.
+    """
+    named = {backend["name"] for rule in rules for backend in rule["backendRefs"]}
+    services = [s for s in cluster.of("Service") if s["metadata"]["name"] in named]
+    selected = {s["spec"]["selector"].get(names.REVISION, "") for s in services}
+    return name in named or name.rpartition("-")[2] in selected
 
 
 def _has_ready_pod(cluster: Cluster, name: str) -> bool:

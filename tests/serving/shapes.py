@@ -80,6 +80,21 @@ def asked(cluster: Cluster, accelerator: dict[str, Any] | None = None, **engine:
     return Case(cluster.put(service(engine=wanted, **more)))
 
 
+LARGE_LLAMA = {
+    **LLAMA,
+    "parameters": 405_853_388_800,
+    "weightsBytes": 811_706_777_600,
+    "layers": 126,
+    "hiddenSize": 16384,
+    "attentionHeads": 128,
+}
+"""Llama-3.1-405B in bf16: more than eight H100 hold."""
+
+
+def hosts(count: int, product: str = H100, memory_mib: int = 81559) -> list[Manifest]:
+    return [node(f"host-{number}", product, memory_mib, 8) for number in range(count)]
+
+
 SHAPES: dict[str, Situation] = {}
 
 
@@ -140,6 +155,33 @@ def a_fault_takes_the_slices_of_a_gpu_out_of_the_plan_and_says_so() -> Case:
     report["status"]["gpus"] = [broken, well]
     cluster.put(report).settle()
     return asked(cluster, {"partition": "3g.40gb"}, contextTokens=4096)
+
+
+@shape
+def a_model_larger_than_a_node_is_served_by_a_group_of_nodes() -> Case:
+    return asked(ready(LARGE_LLAMA, *hosts(2)), {"nodes": 2, "count": 8}, contextTokens=4096)
+
+
+@shape
+def a_group_of_sglang_shares_the_layers_among_its_nodes() -> Case:
+    cluster = ready(LARGE_LLAMA, *hosts(3, "NVIDIA-H200", 143771))
+    return asked(cluster, {"nodes": 2, "count": 8}, name="SGLang")
+
+
+@shape
+def a_group_waits_until_all_of_its_nodes_are_free() -> Case:
+    cluster = ready(LARGE_LLAMA, *hosts(2))
+    taken = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "training", "namespace": "others"},
+        "spec": {
+            "nodeName": "host-1",
+            "containers": [{"name": "train", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+        },
+        "status": {"phase": "Running"},
+    }
+    return asked(cluster.put(taken), {"nodes": 2, "count": 8}, contextTokens=4096)
 
 
 def main() -> None:

@@ -109,6 +109,11 @@ prometheus:
 {{- with $gateway }}
 gateway: {{ toJson . }}
 {{- end }}
+{{- with .Values.metrics.podMonitor }}
+{{- if .enabled }}
+podMonitor: {{ dict "interval" .interval "labels" .labels | toJson }}
+{{- end }}
+{{- end }}
 images:
   operator: {{ include "modelops.image" . | quote }}
   {{- with .Values.engineImages }}

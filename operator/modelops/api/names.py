@@ -31,6 +31,12 @@ EVALUATES = "modelops.dev/evaluates"
 """On an evaluation Job and its pod: the service whose candidate it judges."""
 DELIVERY_SECRET = "modelops.dev/delivery"
 
+GROUP_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
+"""Set by LeaderWorkerSet on the pods of a group: 0 leads."""
+
+WORKLOADS = ("Deployment", "LeaderWorkerSet")
+"""Kinds that carry the pods of a revision."""
+
 # Annotations.
 APPLIED_HASH = "modelops.dev/applied-hash"
 INPUTS_HASH = "modelops.dev/inputs-hash"

@@ -188,6 +188,19 @@ class Accelerator(Spec):
             ".count",
         ),
         Rule(
+            "!has(self.nodes) || self.nodes == 1"
+            " || (!has(self.partition) && (!has(self.sharing) || self.sharing == 'Exclusive'))",
+            "slices and shares of GPUs work alone; leave accelerator.nodes out, or take whole GPUs",
+            "FieldValueForbidden",
+            ".nodes",
+        ),
+        Rule(
+            "!has(self.nodes) || self.nodes == 1 || !has(self.cpuFallback) || !self.cpuFallback",
+            "a group of nodes has no place on CPUs; leave accelerator.cpuFallback out",
+            "FieldValueForbidden",
+            ".cpuFallback",
+        ),
+        Rule(
             "!has(self.resourceName) || self.resourceName.startsWith('nvidia.com/') || !has(self.sharing)",
             "accelerator.sharing is known of NVIDIA's GPUs alone; leave it out beside another resource",
             "FieldValueForbidden",
@@ -211,6 +224,9 @@ class Accelerator(Spec):
         ),
     ] = None
     """GPUs for one pod, from 1 to 64, or Auto.  Absent: Auto, the fewest that fit."""
+    nodes: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Pods of one replica, each with count GPUs and a part of the layers; more than one needs LeaderWorkerSet
+    in the cluster, and vLLM or SGLang.  Absent: 1."""
     products: Annotated[tuple[Line, ...], Field(min_length=1, max_length=32), ListSet()] | None = None
     """Products that may be used, as in the node label nvidia.com/gpu.product; beside partition that of the
     whole GPU.  Absent: any."""
@@ -796,6 +812,11 @@ class InferenceService(Resource):
         Rule(
             "size(self.metadata.name) <= 53",
             "an InferenceService's name has at most 53 letters, children add a hash; choose a shorter one",
+        ),
+        Rule(
+            "size(self.metadata.name) <= 40 || !has(self.spec.accelerator)"
+            " || !has(self.spec.accelerator.nodes) || self.spec.accelerator.nodes == 1",
+            "a service on several nodes has a name of at most 40 letters, as pods add more; shorten it",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",

@@ -20,6 +20,8 @@ def places(service: Mapping[str, Any], screen: Screen) -> list[str]:
         *screen.wrap(_asked(service), _row("asked for", "")),
     ]
     lines += _chosen(plan, screen)
+    for one in (status(service).get("placement") or {}).get("measured") or ():
+        lines += screen.wrap(_measured(one), _row("measured", ""))
     lines += ["", *_gates(service, screen), *_rejected(plan, screen)]
     return [*lines, "", *_next(service, plan, screen)]
 
@@ -38,6 +40,12 @@ def _asked(service: Mapping[str, Any]) -> str:
     gpus = (
         f"the fewest {products or 'GPUs'} that fit" if count == "Auto" else f"{count} x {products or 'GPU'}"
     )
+    if accelerator.get("partition"):
+        gpus = f"a slice {accelerator['partition']} of {products or 'a GPU'}"
+    if accelerator.get("sharing"):
+        gpus += f", sharing {accelerator['sharing']}"
+    if accelerator.get("nodes", 1) > 1:
+        gpus += f" on each of {accelerator['nodes']} nodes"
     if accelerator.get("minMemory"):
         gpus += f" with {accelerator['minMemory']} or more"
     parts = [str(version), f"engine {engine.get('name', 'Auto')}", gpus]
@@ -67,6 +75,16 @@ def _memory(plan: Mapping[str, Any], footprint: Mapping[str, Any]) -> str:
         f"weights {readable_bytes(footprint.get('weightsBytesPerGpu', 0))}, "
         f"cache {readable_bytes(footprint.get('kvBytesRequired', 0))} at least, "
         f"overhead {readable_bytes(low)} to {readable_bytes(high)}{total}"
+    )
+
+
+def _measured(one: Mapping[str, Any]) -> str:
+    """Return what an engine reported of its cache, beside what was planned."""
+    outside = f"; {one['errorPercent']} % outside of it" if one["errorPercent"] else ""
+    return (
+        f"{one['kvCacheTokens']} tokens of cache by {one['engine']} with {one['version']} on "
+        f"{one['gpus']} x {one['product']}, planned {one['plannedLowTokens']} to {one['plannedHighTokens']}"
+        f"{outside}; the next plan of the same kind reckons with it"
     )
 
 

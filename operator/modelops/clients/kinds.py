@@ -43,6 +43,8 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("apps/v1", "Deployment", "deployments"),
     Resource("batch/v1", "Job", "jobs"),
     Resource("coordination.k8s.io/v1", "Lease", "leases"),
+    Resource("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets"),
+    Resource("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
     Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Resource(_GATEWAY, "Gateway", "gateways"),

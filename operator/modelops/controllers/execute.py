@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelops.api.names import APPLIED_HASH
-from modelops.clients.errors import Conflict, NotFound
+from modelops.clients.errors import Conflict, Forbidden, Invalid, NotFound
 from modelops.clients.events import Recorder
 from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
@@ -70,7 +70,10 @@ class Executor:
         if plan.status is not None:
             await self._write_status(about, row, plan.status)
         for manifest in plan.apply:
-            await self._apply(about, manifest, repairs=repairs)
+            if self._is_extra(manifest["kind"]):
+                await self._apply_extra(about, manifest, repairs=repairs)
+            else:
+                await self._apply(about, manifest, repairs=repairs)
         for change in plan.patch:
             await self._patch(about, change)
         for gone in plan.delete:
@@ -116,6 +119,23 @@ class Executor:
         self._saw(child, stored)
         if stored["metadata"]["resourceVersion"] != known.get("resourceVersion"):
             log.info("%s/%s: applied %s", about.namespace, about.name, child)
+
+    async def _apply_extra(self, about: Ref, manifest: Manifest, *, repairs: bool) -> None:
+        """Apply a child that nothing depends on: where that cannot be, the plan goes on without it."""
+        child = ref(manifest)
+        if self._store.unseen(child.kind) is not None:
+            return  # asked for each minute; what is there then wakes every object
+        try:
+            await self._apply(about, manifest, repairs=repairs)
+        except KindAbsent as error:
+            log.info("%s/%s: goes on without %s: %s", about.namespace, about.name, child, error)
+        except (Forbidden, Invalid, NameTaken) as error:
+            told = f"{about.name}: goes on without {child}: {error}"
+            await self._recorder.tell(about, Event("Warning", "WithoutChild", told))
+
+    def _is_extra(self, kind: str) -> bool:
+        watched = self._watched.get(kind)
+        return watched is not None and watched.is_extra
 
     async def _begin(self, child: Ref, manifest: Manifest) -> Manifest:
         """Make the object without its content and return its uid and version.

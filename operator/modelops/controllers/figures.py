@@ -17,7 +17,7 @@ from modelops.controllers.observations import Observations
 from modelops.controllers.own_rows import ApprovalRow, ServiceRow, VersionRow
 from modelops.controllers.store import Row, Store
 from modelops.governance.countersign import GateState
-from modelops.placement.inventory import GPU_RESOURCE, Inventory
+from modelops.placement.inventory import Inventory
 from modelops.rollouts.state import Phase
 
 HELD = (Phase.PAUSED, Phase.AWAITING_APPROVAL, Phase.ROLLED_BACK)
@@ -200,25 +200,31 @@ class Figures:
             ready.add_metric((node.name,), float(node.can_run_pods))
         yield ready
         families = tuple(
-            GaugeMetricFamily(f"modelops_gpus_{what}", text, labels=("product",))
+            GaugeMetricFamily(f"modelops_gpus_{what}", text, labels=("resource", "product"))
             for what, text in (
-                ("allocatable", "GPUs that nodes offer to pods, by product."),
-                ("requested", "GPUs that pods on nodes have asked for, by product."),
-                ("free", "GPUs that the operator would give to a new pod, by product."),
-                ("unhealthy", "GPUs that a node offers though its agent found them broken, by product."),
+                ("allocatable", "GPUs, shares or slices that nodes offer to pods, by product."),
+                ("requested", "GPUs, shares or slices that pods on nodes have asked for, by product."),
+                ("free", "GPUs, shares or slices that the operator would give to a new pod, by product."),
+                (
+                    "unhealthy",
+                    "GPUs, shares or slices that a node offers though they are broken, by product.",
+                ),
             )
         )
-        sums: dict[str, list[int]] = {}
+        sums: dict[tuple[str, str], list[int]] = {}
         for node in inventory.nodes:
-            if node.gpu is None:
-                continue
-            free = node.free(GPU_RESOURCE) if node.can_run_pods else 0
-            seen = (node.total(GPU_RESOURCE), node.used.get(GPU_RESOURCE, 0), free, node.unhealthy)
-            known = sums.setdefault(node.gpu.product, [0] * len(seen))
-            known[:] = [a + b for a, b in zip(known, seen, strict=True)]
-        for product, counts in sorted(sums.items()):
+            for device in node.devices:
+                if device.gpu is None:
+                    continue
+                name = device.resource
+                free = node.free(name) if node.can_run_pods else 0
+                broken = node.health[name].broken if name in node.health else 0
+                seen = (node.total(name), node.used.get(name, 0), free, broken)
+                known = sums.setdefault((name, device.gpu.product), [0] * len(seen))
+                known[:] = [a + b for a, b in zip(known, seen, strict=True)]
+        for labels, counts in sorted(sums.items()):
             for family, count in zip(families, counts, strict=True):
-                family.add_metric((product,), count)
+                family.add_metric(labels, count)
         yield from families
 
 

@@ -12,10 +12,12 @@ from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.pools import Pools
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
+from modelops.controllers.route_sweep import RouteSweep
 from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
 from modelops.controllers.volumes import VolumeSweep
+from modelops.serving.groups import GROUP_API
 from modelops.serving.splitters import GRPC_ROUTE, HTTP_ROUTE, ROUTE_API
 
 MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
@@ -40,6 +42,7 @@ def assemble(parts: Parts) -> Kinds:
             ("measuring", Measuring(parts).run),
             ("pools", Pools(parts).run),
             ("volumes", VolumeSweep(parts).run),
+            ("routes", RouteSweep(parts).run),
         ),
         figures=(Figures(parts.store, parts.observations, services.inventory),),
     )
@@ -78,6 +81,22 @@ def _children() -> Iterable[Watched]:
     yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
     yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
     yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
+    yield _ours(
+        GROUP_API,
+        "LeaderWorkerSet",
+        rows.child,
+        drifted=rows.child_drifted,
+        is_optional=True,
+        may_be_denied=True,
+    )
+    yield _ours(
+        "monitoring.coreos.com/v1",
+        "PodMonitor",
+        rows.child,
+        is_optional=True,
+        may_be_denied=True,
+        is_extra=True,
+    )
     yield _ours("batch/v1", "Job", rows.job, references.of_job)
     yield _ours("v1", "PersistentVolume", rows.volume, references.of_volume, may_be_denied=True)
     yield _ours("v1", "PersistentVolumeClaim", rows.claim, references.of_claim)
@@ -130,6 +149,7 @@ def _ours(
     drifted: Drifted = has_not_drifted,
     is_optional: bool = False,
     may_be_denied: bool = False,
+    is_extra: bool = False,
 ) -> Watched:
     return Watched(
         resource_of(api_version, kind),
@@ -139,4 +159,5 @@ def _ours(
         drifted=drifted,
         is_optional=is_optional,
         may_be_denied=may_be_denied,
+        is_extra=is_extra,
     )

@@ -37,8 +37,11 @@ WATCH_RESTARTS = Counter(
     ("kind", "reason"),
 )
 WATCH_UP = Gauge(
-    "modelops_watch_up", "1 while the kind is listed or watched, 0 while it cannot be.", ("kind",)
+    "modelops_watch_up", "1 while the kind is listed or watched, or may be missing; else 0.", ("kind",)
 )
 OBSERVE_FAILURES = Counter(
     "modelops_observe_failures_total", "Objects that could not be read, and so are not planned.", ("kind",)
+)
+FIGURE_FAILURES = Counter(
+    "modelops_figure_failures_total", "Scrapes that lack the figures of the fleet, since they cannot be made."
 )

@@ -38,6 +38,7 @@ class Named:
     ) -> None:
         self._kube = kube
         self._resource = watched.resource
+        self.kind = watched.resource.kind
         self._names = names
         self._store = store
         self._observer = observer

@@ -1,6 +1,7 @@
 """Answer the kubelet's probes and Prometheus."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from aiohttp import web
@@ -9,6 +10,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from modelops.controllers import metrics
+
+log = logging.getLogger(__name__)
 
 Check = Callable[[], str | None]
 """Returns None when all is well, else one sentence."""
@@ -68,8 +71,14 @@ class _All(Collector):
         self._more = more
 
     def collect(self) -> Iterator[Metric]:
+        made: list[Metric] = []
+        try:
+            made = list(self._more())
+        except Exception:  # figures that cannot be made must not hide whether this replica lives
+            log.exception("figures: cannot be made")
+            metrics.FIGURE_FAILURES.inc()
         yield from REGISTRY.collect()
-        yield from self._more()
+        yield from made
 
 
 class Lag:

@@ -31,7 +31,7 @@ class Promises:
         replicas = {
             manifest["metadata"]["labels"][names.REVISION]: int(manifest["spec"]["replicas"])
             for manifest in plan.apply
-            if manifest["kind"] == "Deployment"
+            if manifest["kind"] in names.WORKLOADS
         }
         self._keep(key, _promised(key, plan.status or {}, replicas))
 
@@ -78,7 +78,7 @@ class Promises:
 
 
 def _promised(key: Key, status: Mapping[str, Any], replicas: Mapping[str, int]) -> Iterator[Reservation]:
-    """Yield the pods on GPUs that Deployments of *replicas* will make, as their records place them."""
+    """Yield the pods on GPUs that workloads of *replicas* will make, as their records place them."""
     for record in (status.get("placement") or {}).get("revisions") or ():
         place, pods = record.get("placement") or {}, replicas.get(record["hash"], 0)
         if pods and place.get("gpus"):
@@ -89,15 +89,16 @@ def _promised(key: Key, status: Mapping[str, Any], replicas: Mapping[str, int]) 
                 product=place.get("product", ""),
                 resource=record.get("resourceName", ""),
                 gpus=place["gpus"],
-                pods=pods,
+                pods=pods * place.get("nodes", 1),
             )
 
 
 def _replicas(uid: str, store: Store) -> dict[str, int]:
-    """Return the wanted pods of the Deployments that stand, by revision."""
+    """Return the wanted replicas of the workloads that stand, by revision."""
     return {
         row.revision: row.replicas
-        for row in store.owned("Deployment", uid)
+        for kind in names.WORKLOADS
+        for row in store.owned(kind, uid)
         if isinstance(row, rows.ChildStored) and row.replicas > 0
     }
 

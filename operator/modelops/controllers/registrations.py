@@ -94,7 +94,8 @@ def _wanted_on(users: tuple[Row, ...], name: str) -> tuple[str, ...]:
         status = loaded(row).get("status") or {}
         for record in (status.get("placement") or {}).get("revisions") or ():
             if record.get("version") == name:
-                nodes.add((record.get("placement") or {}).get("node"))
+                place = record.get("placement") or {}
+                nodes |= {place.get("node"), *place.get("members", ())}
     return tuple(sorted(node for node in nodes if node))
 
 

@@ -56,6 +56,8 @@ class PodStored(Row):
     """Service whose candidate the pod's Job judges."""
     node: str = ""
     is_ready: bool = False
+    is_worker: bool = False
+    """Of a group that another pod leads."""
     is_terminating: bool = False
     is_finished: bool = False
     restarts: int = 0
@@ -86,6 +88,7 @@ def pod(obj: Manifest) -> PodStored:
         evaluates=labels.get(names.EVALUATES, ""),
         node=(obj.get("spec") or {}).get("nodeName") or "",
         is_ready=_is_true(status, "Ready"),
+        is_worker=labels.get(names.GROUP_INDEX, "0") != "0",
         is_terminating=bool(meta.get("deletionTimestamp")),
         is_finished=status.get("phase") in ("Succeeded", "Failed"),
         restarts=sum(c.get("restartCount", 0) for c in containers),
@@ -172,7 +175,7 @@ def child(obj: Manifest) -> ChildStored:
         obj,
         service=labels.get(names.SERVICE, ""),
         revision=labels.get(names.REVISION, ""),
-        replicas=(obj.get("spec") or {}).get("replicas", -1) if obj.get("kind") == "Deployment" else -1,
+        replicas=(obj.get("spec") or {}).get("replicas", -1) if obj.get("kind") in names.WORKLOADS else -1,
         role=labels.get(names.ROLE, ""),
         version=labels.get(names.VERSION_LABEL, ""),
         selected=_selected(obj),

@@ -62,6 +62,8 @@ class Watched:
     """True: the kind may be absent from the cluster, and is asked for each minute."""
     may_be_denied: bool = False
     """True: the operator goes on without the right to list the kind, asks each minute, and plans say so."""
+    is_extra: bool = False
+    """True: nothing depends on a child of this kind; what cannot be made is told, and the plan goes on."""
     is_named: bool = False
     """True: where the operator serves some namespaces only, the objects of their names are asked for one by
     one, and the kind is never listed."""

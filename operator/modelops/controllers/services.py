@@ -20,11 +20,13 @@ from modelops.controllers.store import Key, OwnRow, Store, Unseen
 from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
 from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
-from modelops.plan import Plan, Reason
+from modelops.plan import Plan, Reason, Ref
 from modelops.registry.snapshot import CacheRow
 from modelops.registry.version import model_not_found
 from modelops.serving import plan as serving
+from modelops.serving.groups import GROUP_API
 from modelops.serving.manifests import Gateway, Images
+from modelops.serving.monitors import MONITOR_API, Monitor
 from modelops.serving.snapshot import (
     ApexRow,
     ChildRow,
@@ -47,6 +49,7 @@ PLACES = ("Node", "ModelNode")
 """Kinds without which no place can be chosen."""
 CHILD_KINDS = (
     ("apps/v1", "Deployment"),
+    (GROUP_API, "LeaderWorkerSet"),
     ("v1", "Service"),
     ("policy/v1", "PodDisruptionBudget"),
 )
@@ -93,6 +96,7 @@ class Services:
             pods=tuple(_pods(store, key)),
             children=tuple(_children(store, service.uid)),
             evaluations=tuple(_evaluations(store, service.uid)),
+            monitors=tuple(_monitors(store, service.uid)),
             route=_route(store, HTTP_ROUTE, key),
             grpc_route=_route(store, GRPC_ROUTE, key),
             lent=tuple(_lent(store, key)),
@@ -259,7 +263,7 @@ def _uses(store: Store) -> Iterator[PodUse]:
 def defaults(parts: Parts) -> Defaults:
     """Return what the settings say where a service says nothing."""
     settings = parts.settings
-    gateway = settings.gateway
+    gateway, monitor = settings.gateway, settings.pod_monitor
     return Defaults(
         images=Images(
             settings.images.operator,
@@ -272,6 +276,7 @@ def defaults(parts: Parts) -> Defaults:
         store=settings.delivery.store,
         engine_images=settings.images.engine_images,
         engine_commands=settings.images.engine_commands,
+        monitor=Monitor(monitor.interval, monitor.labels) if monitor else None,
     )
 
 
@@ -329,7 +334,8 @@ def _pods(store: Store, key: Key) -> Iterable[PodRow]:
             name=row.name,
             revision=row.revision,
             node=row.node,
-            is_ready=row.is_ready,
+            is_ready=row.is_ready and not row.is_worker,
+            is_worker=row.is_worker,
             is_terminating=row.is_terminating,
             restarts=row.restarts,
             pending=row.pending,
@@ -357,6 +363,11 @@ def _evaluations(store: Store, uid: str) -> Iterable[EvaluationRow]:
         yield EvaluationRow(row.name, row.uid, said[-1] if said else "", row.is_failed, fault)
 
 
+def _monitors(store: Store, uid: str) -> Iterable[Ref]:
+    for row in store.owned("PodMonitor", uid):
+        yield Ref(MONITOR_API, "PodMonitor", row.namespace, row.name, row.uid)
+
+
 def _route(store: Store, kind: str, key: Key) -> RouteRow | None:
     row = store.get(kind, key.namespace, key.name)
     if not isinstance(row, route_rows.RouteStored) or row.service != key.name:
@@ -369,19 +380,7 @@ def _lent(store: Store, key: Key) -> Iterable[LentRow]:
     for kind in (HTTP_ROUTE, GRPC_ROUTE):
         for row in store.find(kind, references.BY_LENT, f"{key.namespace}/{key.name}"):
             assert isinstance(row, route_rows.RouteStored)
-            yield LentRow(
-                kind=kind,
-                name=row.name,
-                uid=row.uid,
-                resource_version=str(row.resource_version),
-                backends=row.lent,
-                found=row.found.get(key.name),
-                has_annotations=row.has_annotations,
-                hostnames=row.hostnames,
-                is_accepted=row.ours.is_accepted,
-                is_alone=row.ours.is_alone,
-                fault=row.ours.fault,
-            )
+            yield route_rows.lent(row, kind, key.name)
 
 
 def _aims(store: Store, key: Key, uid: str) -> Iterable[tuple[str, str]]:

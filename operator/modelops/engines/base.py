@@ -221,6 +221,10 @@ class Launch:
     startup_period_seconds: int = 1
     ready_period_seconds: int = 2
     """How often the probes ask.  A start is told from a failure by ``startup_seconds``, not by these."""
+    worker_args: tuple[str, ...] = ()
+    """Arguments of the pods of a group that do not lead; empty: the pod serves alone."""
+    worker_pre_stop: tuple[str, ...] = ()
+    """What such a pod waits for before it is told to end; empty: it knows itself when its leader ended."""
     tells: bool = True
     """Whether the end of its log is kept when it ends badly; False where it may log what it is asked."""
 
@@ -397,6 +401,17 @@ def refuse_limits(engine: str, model: Facts, ask: Ask) -> Reason | None:
     return Reason(
         "LimitUnknown",
         f"{model.name}: {engine} needs engine without {found}, which it does not have; remove it",
+    )
+
+
+def refuse_nodes(engine: str, model: Facts, ask: Ask) -> Reason | None:
+    """Refuse a group of nodes for an engine that works on one."""
+    if ask.stages == 1:
+        return None
+    return Reason(
+        "NodesUnsupported",
+        f"{model.name}: {engine} works on one node, found accelerator.nodes {ask.stages}; leave nodes out, "
+        "or set engine.name to vLLM or SGLang",
     )
 
 

@@ -21,6 +21,7 @@ from modelops.engines.base import (
     refuse_driver,
     refuse_format,
     refuse_no_file,
+    refuse_nodes,
 )
 from modelops.engines.geometry import Geometry, Layer
 from modelops.engines.quantization import bytes_per_parameter
@@ -159,6 +160,7 @@ class LlamaCpp:
             or refuse_no_file(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
+            or refuse_nodes(self.name, model, ask)
             or _refuse_count(model, ask.gpus)
             or (refuse_driver(model, ask, image) if "cuda13" in image and ask.gpus else None)
         )

@@ -20,6 +20,7 @@ from modelops.engines.base import (
     refuse_gpus,
     refuse_limits,
     refuse_no_file,
+    refuse_nodes,
 )
 from modelops.plan import Reason
 
@@ -72,6 +73,7 @@ class MLServer:
             or refuse_no_file(self.name, model)
             or refuse_limits(self.name, model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
+            or refuse_nodes(self.name, model, ask)
             or refuse_gpus(self.name, model, ask)
         )
 

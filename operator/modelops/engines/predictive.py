@@ -21,6 +21,7 @@ from modelops.engines.base import (
     refuse_gpus,
     refuse_limits,
     refuse_no_file,
+    refuse_nodes,
 )
 from modelops.plan import Reason
 
@@ -75,6 +76,7 @@ class Predictive:
             or refuse_no_file(self.name, model)
             or refuse_limits(self.name, model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
+            or refuse_nodes(self.name, model, ask)
             or refuse_gpus(self.name, model, ask)
             or _refuse_no_image(model, ask)
         )

@@ -24,7 +24,7 @@ from modelops.engines.base import (
     refuse_format,
 )
 from modelops.engines.geometry import Geometry, refuse_split
-from modelops.engines.weights import loaded_bytes
+from modelops.engines.weights import fullest, loaded_bytes, stage_bytes
 from modelops.plan import Reason
 
 IMAGE = "lmsysorg/sglang:v0.5.23"
@@ -34,6 +34,9 @@ KV_ELEMENT_BYTES = {"fp8_e4m3": 1, "fp8_e5m2": 1, "bf16": 2}
 """By --kv-cache-dtype; any other value is planned like the model's own type, which is no less."""
 UNKNOWN_STATIC_PERCENT = 80
 """Share of weights and cache on a GPU that nobody describes."""
+
+LEADER, RANK, GROUP_PORT = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)", 5000
+"""Set in each pod by LeaderWorkerSet 0.6 and newer, put into arguments by the kubelet."""
 
 TTFT_SECONDS = (
     0.005,
@@ -92,6 +95,7 @@ ARGUMENTS = Allowed(
             "--bucket-e2e-request-latency",
             "--bucket-time-to-first-token",
             "--context-length",
+            "--dist-init-addr",
             "--dp-size",
             "--dtype",
             "--enable-metrics",
@@ -100,6 +104,8 @@ ARGUMENTS = Allowed(
             "--max-total-tokens",
             "--mem-fraction-static",
             "--model-path",
+            "--nnodes",
+            "--node-rank",
             "--port",
             "--pp-size",
             "--served-model-name",
@@ -167,7 +173,7 @@ class SGLang:
             or refuse_code(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
-            or _refuse_count(model, ask.gpus)
+            or _refuse_count(model, ask.gpus, ask.stages)
             or (refuse_driver(model, ask, image) if image == IMAGE or "cu13" in image else None)
         )
 
@@ -184,11 +190,15 @@ class SGLang:
         context = ask.context_tokens or model.longest_context()
         size = KV_ELEMENT_BYTES.get(value_of(ask.extra_args, "--kv-cache-dtype") or "auto")
         gpus = max(1, ask.gpus)
-        cell = sglang_pool.cell_bytes(geometry, tp=gpus, element_bytes=size)
+        stage = fullest(geometry, ask.stages)
+        cell = sglang_pool.cell_bytes(stage, tp=gpus, element_bytes=size)
         more = GIB // 2 if gpus > 1 else 0
         return Footprint(
             weights_bytes_per_gpu=loaded_bytes(
-                model.weights_bytes, geometry=geometry, quantization=model.quantization, gpus=gpus
+                stage_bytes(model.weights_bytes, geometry, stage),
+                geometry=geometry,
+                quantization=model.quantization,
+                gpus=gpus,
             ),
             kv_bytes_per_token=cell,
             kv_bytes_one_request=cell * context,
@@ -207,25 +217,29 @@ class SGLang:
         while ``/ready`` is only a flag that falls when the pod leaves.
         """
         startup = _startup_seconds(model, ask)
+        args = (
+            *("--model-path", ask.model_path),
+            *("--served-model-name", ask.served_name),
+            *("--host", "0.0.0.0"),
+            *("--port", "8000"),
+            *("--tp-size", str(ask.gpus)),
+            *("--context-length", str(ask.context_tokens or model.longest_context())),
+            *("--max-running-requests", str(ask.max_concurrency or MAX_CONCURRENCY)),
+            *("--mem-fraction-static", _fraction(model, ask)),
+            *("--weight-version", model.name),
+            "--enable-metrics",
+            *("--bucket-time-to-first-token", *map(str, TTFT_SECONDS)),
+            *("--bucket-e2e-request-latency", *map(str, E2E_SECONDS)),
+            *(("--dtype", "half") if _lacks_bfloat16(ask.gpu) else ()),
+            *ask.extra_args,
+        )
+        is_group = ask.stages > 1
         return Launch(
             image=ask.image or IMAGE,
             command=ask.command or ("sglang", "serve"),
-            args=(
-                *("--model-path", ask.model_path),
-                *("--served-model-name", ask.served_name),
-                *("--host", "0.0.0.0"),
-                *("--port", "8000"),
-                *("--tp-size", str(ask.gpus)),
-                *("--context-length", str(ask.context_tokens or model.longest_context())),
-                *("--max-running-requests", str(ask.max_concurrency or MAX_CONCURRENCY)),
-                *("--mem-fraction-static", _fraction(model, ask)),
-                *("--weight-version", model.name),
-                "--enable-metrics",
-                *("--bucket-time-to-first-token", *map(str, TTFT_SECONDS)),
-                *("--bucket-e2e-request-latency", *map(str, E2E_SECONDS)),
-                *(("--dtype", "half") if _lacks_bfloat16(ask.gpu) else ()),
-                *ask.extra_args,
-            ),
+            args=(*args, *(_group_args(ask.stages, "0") if is_group else ())),
+            # The others answer every probe with 200, and end when their leader tells them.
+            worker_args=(*args, *_group_args(ask.stages, RANK)) if is_group else (),
             env={
                 **ask.env,
                 "DO_NOT_TRACK": "1",
@@ -252,14 +266,14 @@ class SGLang:
         )
 
 
-def _refuse_count(model: Facts, gpus: int) -> Reason | None:
+def _refuse_count(model: Facts, gpus: int, pipeline: int) -> Reason | None:
     """Refuse counts over which the model cannot be split."""
     if gpus < 1:
         return Reason(
             "GpuNeeded", f"{model.name}: SGLang needs at least 1 GPU, found 0; set accelerator.count to Auto"
         )
     geometry = model.layout()
-    return refuse_split(model.name, geometry, gpus, 1) if geometry else None
+    return refuse_split(model.name, geometry, gpus, pipeline) if geometry else None
 
 
 def _static_percent(geometry: Geometry | None, ask: Ask) -> int:
@@ -268,7 +282,11 @@ def _static_percent(geometry: Geometry | None, ask: Ask) -> int:
         return UNKNOWN_STATIC_PERCENT
     chunk = number_of(ask.extra_args, "--chunked-prefill-size", default=0)
     share = sglang_pool.static_fraction(
-        geometry, memory_bytes=ask.gpu.memory_bytes, tp=max(1, ask.gpus), chunk_tokens=chunk or None
+        geometry,
+        memory_bytes=ask.gpu.memory_bytes,
+        tp=max(1, ask.gpus),
+        pp=ask.stages,
+        chunk_tokens=chunk or None,
     )
     return max(1, int(100 * share))
 
@@ -277,6 +295,12 @@ def _fraction(model: Facts, ask: Ask) -> str:
     """Return the share of the whole GPU: time slices see all of its memory, and must leave the rest."""
     shares = ask.gpu.shares if ask.gpu and ask.gpu.is_time_sliced else 1
     return f"{_static_percent(model.layout(), ask) / 100 / shares:.4f}".rstrip("0")
+
+
+def _group_args(nodes: int, rank: str) -> tuple[str, ...]:
+    """Return how the pods of a group find each other, and that each holds a stage of the layers."""
+    meeting = ("--dist-init-addr", f"{LEADER}:{GROUP_PORT}")
+    return ("--pp-size", str(nodes), "--nnodes", str(nodes), "--node-rank", rank, *meeting)
 
 
 def _lacks_bfloat16(gpu: Gpu | None) -> bool:

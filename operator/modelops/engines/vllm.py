@@ -1,7 +1,6 @@
 """vLLM: language models in safetensors on NVIDIA GPUs.  Source: research/engines.md 2.1 to 2.5, 4."""
 
 import math
-from dataclasses import replace
 
 from modelops.engines import pool
 from modelops.engines.arguments import Allowed, number_of, refuse_extras, value_of
@@ -23,9 +22,9 @@ from modelops.engines.base import (
     refuse_driver,
     refuse_format,
 )
-from modelops.engines.geometry import Geometry, Kind, Layer, refuse_split, stages
+from modelops.engines.geometry import Geometry, Kind, Layer, refuse_split
 from modelops.engines.quantization import bytes_per_parameter
-from modelops.engines.weights import loaded_bytes, overhead_bytes
+from modelops.engines.weights import fullest, loaded_bytes, overhead_bytes, stage_bytes
 from modelops.plan import Reason
 
 IMAGE = "vllm/vllm-openai:v0.33.0"
@@ -37,6 +36,22 @@ BATCHED_TOKENS, BATCHED_TOKENS_LARGE = 2048, 8192
 KV_ELEMENT_BYTES = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "bfloat16": 2}
 """By --kv-cache-dtype; any other value is planned like the model's own type, which is no less."""
 BFLOAT16_CAPABILITY = (8, 0)
+LEADER, RANK, GROUP_PORT = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)", 29501
+"""Set in each pod by LeaderWorkerSet 0.6 and newer, put into arguments by the kubelet."""
+WAIT_FOR_LEADER = (
+    "python3",
+    "-c",
+    "import os, socket, time\n"
+    "missed = 0\n"
+    "while missed < 3:\n"
+    "    try:\n"
+    "        socket.create_connection((os.environ['LWS_LEADER_ADDRESS'], 8000), 5).close()\n"
+    "        missed = 0\n"
+    "    except OSError:\n"
+    "        missed += 1\n"
+    "    time.sleep(1)\n",
+)
+"""A worker leaves after its leader has: it ends at once when it is told to, and requests with it."""
 LEAST_CAPABILITY = {
     "gptq": (6, 0),
     "compressed-tensors": (7, 0),
@@ -98,6 +113,11 @@ ARGUMENTS = Allowed(
             "--gpu-memory-utilization",
             "--host",
             "--kv-cache-memory-bytes",
+            "--headless",
+            "--master-addr",
+            "--master-port",
+            "--nnodes",
+            "--node-rank",
             "--max-model-len",
             "--max-num-seqs",
             "--model",
@@ -203,9 +223,9 @@ class VLLM:
         context = ask.context_tokens or model.longest_context()
         concurrency = ask.max_concurrency or MAX_CONCURRENCY
         size = KV_ELEMENT_BYTES.get(value_of(ask.extra_args, "--kv-cache-dtype") or "auto")
-        fullest = _fullest(geometry, ask.stages)
+        stage = fullest(geometry, ask.stages)
         paged = pool.paging(
-            fullest,
+            stage,
             context_tokens=context,
             batched_tokens=_batched_tokens(ask),
             tp=ask.gpus,
@@ -213,7 +233,7 @@ class VLLM:
             in_flight=max(2, ask.stages),
         )
         weights = loaded_bytes(
-            _stage_bytes(tensors, geometry, fullest),
+            stage_bytes(tensors, geometry, stage),
             geometry=geometry,
             quantization=model.quantization,
             gpus=ask.gpus,
@@ -221,7 +241,7 @@ class VLLM:
         low, high = overhead_bytes(weights, geometry=geometry, gpus=ask.gpus, sequences=concurrency)
         return Footprint(
             weights_bytes_per_gpu=weights,
-            kv_bytes_per_token=fullest.token_bytes(ask.gpus, size),
+            kv_bytes_per_token=stage.token_bytes(ask.gpus, size),
             kv_bytes_one_request=paged.request_blocks * paged.block_bytes,
             kv_bytes_required=paged.required_bytes(),
             overhead_low_bytes=low,
@@ -235,25 +255,29 @@ class VLLM:
         """Return the container; batch size and memory share are the ones the plan was made with."""
         startup = _startup_seconds(model, ask)
         drain = int(ask.drain.total_seconds())
+        args = (
+            ask.model_path,
+            f"--served-model-name={ask.served_name}",
+            "--host=0.0.0.0",
+            "--port=8000",
+            f"--tensor-parallel-size={ask.gpus}",
+            *([f"--pipeline-parallel-size={ask.stages}"] if ask.stages > 1 else []),
+            f"--max-model-len={ask.context_tokens or model.longest_context()}",
+            f"--max-num-seqs={ask.max_concurrency or MAX_CONCURRENCY}",
+            *_batch_args(ask),
+            f"--gpu-memory-utilization={_utilization(ask.gpu)}",
+            f"--shutdown-timeout={drain}",
+            "--disable-access-log-for-endpoints=/health,/metrics",
+            *(["--dtype=half"] if _lacks_bfloat16(ask.gpu) else []),
+            *ask.extra_args,
+        )
+        is_group = ask.stages > 1
         return Launch(
             image=ask.image or IMAGE,
             command=ask.command or ("vllm", "serve"),
-            args=(
-                ask.model_path,
-                f"--served-model-name={ask.served_name}",
-                "--host=0.0.0.0",
-                "--port=8000",
-                f"--tensor-parallel-size={ask.gpus}",
-                *([f"--pipeline-parallel-size={ask.stages}"] if ask.stages > 1 else []),
-                f"--max-model-len={ask.context_tokens or model.longest_context()}",
-                f"--max-num-seqs={ask.max_concurrency or MAX_CONCURRENCY}",
-                *_batch_args(ask),
-                f"--gpu-memory-utilization={_utilization(ask.gpu)}",
-                f"--shutdown-timeout={drain}",
-                "--disable-access-log-for-endpoints=/health,/metrics",
-                *(["--dtype=half"] if _lacks_bfloat16(ask.gpu) else []),
-                *ask.extra_args,
-            ),
+            args=(*args, *(_group_args(ask.stages, "0") if is_group else ())),
+            worker_args=(*args, *_group_args(ask.stages, RANK), "--headless") if is_group else (),
+            worker_pre_stop=WAIT_FOR_LEADER if is_group else (),
             env={
                 **ask.env,
                 "DO_NOT_TRACK": "1",
@@ -297,22 +321,6 @@ def _heads_alone(model: Facts) -> Geometry | None:
     return Geometry((Layer(Kind.FULL, heads),), 0, model.attention_heads, heads, 0, 0)
 
 
-def _fullest(geometry: Geometry, pipeline: int) -> Geometry:
-    """Return the stage whose layers keep the most."""
-    if pipeline == 1:
-        return geometry
-    parts = stages(geometry.layers, pipeline)
-    return replace(geometry, layers=max(parts, key=lambda part: sum(at.token_bytes() for at in part)))
-
-
-def _stage_bytes(tensor_bytes: int, geometry: Geometry, stage: Geometry) -> int:
-    """Return the tensors of a stage: its layers, and the embeddings or the output beside them."""
-    if stage is geometry:
-        return tensor_bytes
-    share = -(-tensor_bytes * len(stage.layers) // len(geometry.layers))
-    return min(tensor_bytes, share + geometry.vocabulary * geometry.hidden_size * 2)
-
-
 def _refuse_capability(model: Facts, gpu: Gpu | None) -> Reason | None:
     quantization = (model.quantization or "").lower()
     least = LEAST_CAPABILITY.get(quantization)
@@ -323,6 +331,12 @@ def _refuse_capability(model: Facts, gpu: Gpu | None) -> Reason | None:
         f"{model.name}: {quantization} needs compute capability {least[0]}.{least[1]}, found "
         f"{gpu.capability[0]}.{gpu.capability[1]} of {gpu.product}; use a newer GPU",
     )
+
+
+def _group_args(nodes: int, rank: str) -> tuple[str, ...]:
+    """Return how the pods of a group find each other; LeaderWorkerSet sets the variables."""
+    leader = f"--master-addr={LEADER}"
+    return (f"--nnodes={nodes}", f"--node-rank={rank}", leader, f"--master-port={GROUP_PORT}")
 
 
 def _lacks_bfloat16(gpu: Gpu | None) -> bool:

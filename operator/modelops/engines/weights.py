@@ -3,7 +3,9 @@
 Source: research/engines.md 4.2 and 4.6.
 """
 
-from modelops.engines.geometry import Geometry
+from dataclasses import replace
+
+from modelops.engines.geometry import Geometry, stages
 
 GIB = 2**30
 LOAD_PERMILLE = {"dense": 1010, "experts": 1020, "mxfp4": 1085}
@@ -20,6 +22,22 @@ def loaded_bytes(
     if (quantization or "").lower() == "mxfp4":
         kind = "mxfp4"
     return -(-tensor_bytes * LOAD_PERMILLE[kind] // (1000 * gpus))
+
+
+def fullest(geometry: Geometry, pipeline: int) -> Geometry:
+    """Return the pipeline stage whose layers keep the most for every token."""
+    if pipeline == 1:
+        return geometry
+    parts = stages(geometry.layers, pipeline)
+    return replace(geometry, layers=max(parts, key=lambda part: sum(at.token_bytes() for at in part)))
+
+
+def stage_bytes(tensor_bytes: int, geometry: Geometry, stage: Geometry) -> int:
+    """Return the tensors of a stage: its layers, and the embeddings or the output beside them."""
+    if stage is geometry:
+        return tensor_bytes
+    share = -(-tensor_bytes * len(stage.layers) // len(geometry.layers))
+    return min(tensor_bytes, share + geometry.vocabulary * geometry.hidden_size * 2)
 
 
 def overhead_bytes(

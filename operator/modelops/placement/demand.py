@@ -48,6 +48,8 @@ class Demand:
     sharing: Sharing | None = None
     """None: any way, and not at all."""
     replicas: int = 1
+    nodes: int = 1
+    """Pods of one replica, each with GPUs of its own and a part of the layers."""
     cpu_fallback: bool = False
     corrections: tuple[Learned, ...] = ()
     """What engines measured before, of this model and others."""
@@ -62,7 +64,7 @@ class Demand:
     def asked(self, gpus: int, gpu: Gpu | None, context_tokens: int | None = None) -> Ask:
         """Return what the engine is asked about *gpus* of this kind, with a context if one is given."""
         context_tokens = context_tokens or self.ask.context_tokens
-        return replace(self.ask, gpus=gpus, gpu=gpu, context_tokens=context_tokens)
+        return replace(self.ask, gpus=gpus, gpu=gpu, stages=self.nodes, context_tokens=context_tokens)
 
     def footprint(self, ask: Ask) -> Footprint | None:
         """Return what the engine needs on each GPU, with what was measured in place of what is estimated."""

@@ -83,6 +83,9 @@ class Pile:
 
 def _groups(inventory: Inventory, demand: Demand) -> Iterator[tuple[NodeState, ...]]:
     """Yield nodes that are alike in all that the demand looks at."""
+    if demand.nodes > 1:
+        yield from _kinds(inventory, demand)
+        return
     for nodes in inventory.alike:
         if not demand.node_selector and not demand.zones:
             yield nodes
@@ -91,6 +94,17 @@ def _groups(inventory: Inventory, demand: Demand) -> Iterator[tuple[NodeState, .
         for node in nodes:
             parts.setdefault(filters.labels_seen(node, demand), []).append(node)
         yield from map(tuple, parts.values())
+
+
+def _kinds(inventory: Inventory, demand: Demand) -> Iterator[tuple[NodeState, ...]]:
+    """Yield nodes with the same GPUs, usable ones first: the pods of a group may be on any of them."""
+    kinds: dict[object, list[NodeState]] = {}
+    for node in inventory.nodes:
+        totals = tuple(node.total(device.resource) for device in node.devices)
+        key = node.devices, totals, node.taints, filters.labels_seen(node, demand)
+        kinds.setdefault(key, []).append(node)
+    for nodes in kinds.values():
+        yield tuple(sorted(nodes, key=lambda node: (node.unusable is not None, node.name)))
 
 
 def _sights(nodes: tuple[NodeState, ...], demand: Demand, books: Books) -> Iterator[Site | Sight]:
@@ -103,8 +117,28 @@ def _sights(nodes: tuple[NodeState, ...], demand: Demand, books: Books) -> Itera
         found = look(nodes[0], device, demand, books)
         if isinstance(found, Reason):
             yield Sight(nodes, device, found, partial(_unfit, device=device, demand=demand, books=books))
+            continue
+        few = _too_few(nodes, found)
+        if few is not None:
+            yield Sight(nodes, device, few, partial(_same, reason=few))
         else:
             yield Site(nodes, found)
+
+
+def _too_few(nodes: tuple[NodeState, ...], option: Option) -> Reason | None:
+    """Return why nodes of this kind can never hold a group, whoever leaves them."""
+    total = sum(node.total(option.device.resource) // option.gpus for node in nodes)
+    if total >= option.nodes:
+        return None
+    return Reason(
+        "TooFewNodes",
+        f"{nodes[0].name}: needs {option.text} each, found room for {total} such pods on all nodes of its "
+        "kind; lower accelerator.nodes or add such nodes",
+    )
+
+
+def _same(node: NodeState, *, reason: Reason) -> Reason:
+    return Reason(reason.code, reason.message.replace(reason.message.partition(":")[0], node.name, 1))
 
 
 def _excluded(node: NodeState, *, demand: Demand) -> Reason:
@@ -148,19 +182,39 @@ class Best:
     left: int
     """GPUs that stay free on the node."""
     places: int
+    members: tuple[str, ...] = ()
+    """Nodes of the other pods of a group, the tightest first."""
 
 
 def _best_now(site: Site) -> Best | None:
     """Return the node with the fewest GPUs left over; None: none has room."""
     wanted, resource = site.option.gpus, site.option.device.resource
-    frees = [] if site.nodes[0].unusable else [node.free(resource) for node in site.nodes]
+    frees = [0 if node.unusable else node.free(resource) for node in site.nodes]
     fitting = [free for free in frees if free >= wanted]
-    if not fitting:
+    places = sum(free // wanted for free in fitting)
+    if places < site.option.nodes:
         return None
     least = min(fitting)
     node = site.nodes[frees.index(least)]
-    places = sum(free // wanted for free in fitting)
-    return Best(replace(site.option, node=node), least - wanted, places)
+    best = replace(site.option, node=node)
+    if site.option.nodes == 1:
+        return Best(best, least - wanted, places)
+    return Best(best, least - wanted, places // site.option.nodes, _members(site, wanted, node.name))
+
+
+def _members(site: Site, wanted: int, leader: str) -> tuple[str, ...]:
+    """Return the nodes of the pods that do not lead: other nodes first, each the tightest that has room."""
+    resource = site.option.device.resource
+    usable = [node for node in site.nodes if not node.unusable]
+    room = {node.name: node.free(resource) // wanted - (node.name == leader) for node in usable}
+    ordered = sorted(usable, key=lambda n: (n.name == leader, n.free(resource), n.name))
+    members: list[str] = []
+    while len(members) < site.option.nodes - 1:
+        for node in ordered:
+            if room[node.name] > 0 and len(members) < site.option.nodes - 1:
+                members.append(node.name)
+                room[node.name] -= 1
+    return tuple(sorted(members))
 
 
 def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: Demand) -> Placement:
@@ -171,12 +225,14 @@ def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: De
 
     def rank(found: Best) -> tuple[bool, bool, int, int, str]:
         option = found.option
-        memory_bytes = option.gpus * _memory(option.device)
+        memory_bytes = option.nodes * option.gpus * _memory(option.device)
         lacks = places[product(option.device)] < demand.replicas
         return lacks, option.is_split, memory_bytes, found.left, option.node.name
 
-    best = widened(min(now, key=rank).option, demand)
-    piles = piles + [pile for site in sites for pile in _other_piles(site, best)]
+    chosen = min(now, key=rank)
+    best = widened(chosen.option, demand)
+    own = {best.node.name, *chosen.members}
+    piles = piles + [pile for site in sites for pile in _other_piles(site, best, own)]
     gpu, footprint = best.device.gpu, best.sum.footprint
     return Placement(
         node=best.node.name,
@@ -187,13 +243,15 @@ def _placement(now: list[Best], sites: list[Site], piles: list[Pile], demand: De
         max_concurrency=footprint.max_concurrency if footprint else demand.ask.max_concurrency,
         verdict=best.verdict,
         footprint=footprint,
-        message=_told(best, places[product(best.device)], demand),
+        message=_told(best, chosen.members, places[product(best.device)], demand),
         rejected=_bounded(piles),
         capability=gpu.capability if gpu else None,
         driver_major=gpu.driver_major if gpu else None,
         shares=gpu.shares if gpu else 1,
         is_time_sliced=gpu.is_time_sliced if gpu else False,
         resource=best.device.resource,
+        nodes=best.nodes,
+        members=chosen.members,
         basis=_basis(best, demand),
     )
 
@@ -205,7 +263,7 @@ def _basis(best: Option, demand: Demand) -> str:
     return basis(demand.engine, demand.facts, demand.asked(best.gpus, best.device.gpu))
 
 
-def _other_piles(site: Site, best: Option) -> list[Pile]:
+def _other_piles(site: Site, best: Option, own: set[str]) -> list[Pile]:
     """Return the nodes of a site that were not taken: those that would do, and those that are full."""
     if site.nodes[0].unusable:
         return _not_now_piles(site)
@@ -214,7 +272,7 @@ def _other_piles(site: Site, best: Option) -> list[Pile]:
     would: list[NodeState] = []
     full: list[NodeState] = []
     for node in site.nodes:
-        if not (is_own and node.name == best.node.name):
+        if not (is_own and node.name in own):
             (would if node.free(device.resource) >= option.gpus else full).append(node)
         if len(would) == MAX_REJECTED:
             break  # those that would do are told first, and no more are told
@@ -240,8 +298,8 @@ def _memory(device: Device) -> int:
     return device.gpu.memory_bytes if device.gpu else 0
 
 
-def _told(best: Option, places: int, demand: Demand) -> str:
-    where = f"{demand.service}: {best.text} on {best.node.name}"
+def _told(best: Option, members: tuple[str, ...], places: int, demand: Demand) -> str:
+    where = f"{demand.service}: {best.text} on {', '.join((best.node.name, *members))}"
     footprint, room = best.sum.footprint, best.sum.room
     if footprint and room:
         at_once = max(0, room.kv_low_bytes) // footprint.kv_bytes_one_request
@@ -300,11 +358,18 @@ def _not_now(option: Option, node: NodeState) -> Reason:
 
 
 def _lack(option: Option) -> tuple[bool, int, str]:
-    return option.node.unusable is not None, option.gpus - option.free, option.node.name
+    lack = (option.gpus - option.free) if option.nodes == 1 else option.gpus * option.nodes
+    return option.node.unusable is not None, lack, option.node.name
 
 
 def _wait_for(nearest: Option, demand: Demand) -> Reason:
     node = nearest.node
+    if nearest.nodes > 1 and not node.unusable:
+        return Reason(
+            "WaitingForCapacity",
+            f"{demand.service}: needs {nearest.text} each, found room for fewer pods on nodes of that kind; "
+            f"free GPUs of {product(nearest.device)} or add such nodes",
+        )
     needs = f"{demand.service}: needs {nearest.text} on one node"
     if node.unusable:
         return Reason(

@@ -51,6 +51,8 @@ class Option:
     device: Device
     gpus: int
     sum: Sum
+    nodes: int = 1
+    """Pods of one replica, each on so many GPUs."""
 
     @property
     def verdict(self) -> Verdict:
@@ -63,14 +65,15 @@ class Option:
 
     @property
     def is_split(self) -> bool:
-        """Whether the GPUs talk to each other by something slower than NVLink, as the agent saw it."""
+        """Whether the GPUs of a node talk to each other by something slower than NVLink, as the agent saw."""
         islands = self.node.islands
         return self.gpus > 1 and islands is not None and max(islands, default=0) < self.gpus
 
     @property
     def text(self) -> str:
         """The GPUs, for people: 2 x NVIDIA-H100 with 78.9 GiB usable."""
-        return f"{self.gpus} x {described(self.device)}"
+        group = f"{self.nodes} nodes with " if self.nodes > 1 else ""
+        return f"{group}{self.gpus} x {described(self.device)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,13 @@ def _counts(node: NodeState, device: Device, demand: Demand) -> list[int] | Reas
     total = node.total(device.resource)
     shares = device.gpu.shares if device.gpu else 1
     is_alone = shares > 1 or bool(device.profile)
+    if demand.nodes > 1 and is_alone:
+        found = f"{product(device)} in {shares} shares" if shares > 1 else f"slices {device.profile} of MIG"
+        return Reason(
+            "GpuSliced" if device.profile else "GpuShared",
+            f"{node.name}: needs whole GPUs for a group of {demand.nodes} nodes, found {found}; leave "
+            "accelerator.nodes out",
+        )
     if demand.count is None:
         return list(range(1, (1 if is_alone else min(total, MAX_GPUS)) + 1))
     if demand.count > 1 and shares > 1:
@@ -143,7 +153,7 @@ def _option(node: NodeState, device: Device, gpus: int, demand: Demand, books: B
         )
     if found.footprint is not None and found.verdict is Verdict.NO:
         return _too_small(node, device, gpus, found.footprint)
-    return Option(node, device, gpus, found)
+    return Option(node, device, gpus, found, demand.nodes)
 
 
 @lru_cache(maxsize=8192)

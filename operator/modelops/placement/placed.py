@@ -47,6 +47,10 @@ class Placement:
     """Which engine was chosen and why; empty: the service names it."""
     resource: str = GPU_RESOURCE
     """What a pod asks the node for."""
+    nodes: int = 1
+    """Pods of one replica; each has ``gpus``."""
+    members: tuple[str, ...] = ()
+    """Nodes of the pods that do not lead."""
     basis: str = ""
     """Digest of what the overhead depends on; empty: the engine does not tell what it measured."""
 
@@ -72,6 +76,7 @@ class Placement:
             max_concurrency=self.max_concurrency or ask.max_concurrency,
             gpus=self.gpus,
             gpu=self.gpu,
+            stages=self.nodes,
         )
 
     def to_status(self) -> Manifest:
@@ -91,6 +96,8 @@ class Placement:
             "shares": self.shares if self.shares > 1 else None,
             "timeSliced": self.is_time_sliced or None,
             "resource": self.resource if self.resource != GPU_RESOURCE else None,
+            "nodes": self.nodes if self.nodes > 1 else None,
+            "members": list(self.members),
             "basis": self.basis,
             "footprint": _footprint_status(self.footprint) if self.footprint else None,
             "rejected": [_rejected_status(rejected) for rejected in self.rejected],
@@ -120,6 +127,8 @@ class Placement:
             is_time_sliced=status.get("timeSliced", False),
             engine=status.get("engine", ""),
             resource=status.get("resource", GPU_RESOURCE),
+            nodes=status.get("nodes", 1),
+            members=tuple(status.get("members", ())),
             basis=status.get("basis", ""),
         )
 

@@ -107,6 +107,8 @@ class Seen:
     """What speaks against starting *desired*; room on nodes never does."""
     misrouted: Reason | None = None
     """What the counted requests say against this step's split; None: nothing, or too few were counted."""
+    is_doubted: bool = False
+    """Whether they may say so soon: a raise waits for the next window."""
     judgement: Judgement | None = None
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None

@@ -38,6 +38,7 @@ def ask(seen: Snapshot, version: VersionRow, engine: Engine) -> Ask:
         context_tokens=wanted.context_tokens if wanted else None,
         max_concurrency=wanted.max_concurrency if wanted else None,
         gpus=(spec.accelerator.gpus if spec.accelerator else None) or 1,
+        stages=(spec.accelerator.nodes if spec.accelerator else None) or 1,
         image=image,
         command=command,
         extra_args=extra,
@@ -84,6 +85,7 @@ def demand(seen: Snapshot, version: VersionRow, engine: Engine) -> Demand | Reas
         sharing=Sharing(accelerator.sharing) if accelerator and accelerator.sharing else None,
         replicas=replicas(spec),
         cpu_fallback=bool(accelerator and accelerator.cpu_fallback),
+        nodes=(accelerator.nodes if accelerator else None) or 1,
         corrections=learning.corrections(seen, version),
         on_cpus=on_cpus,
     )

@@ -1,6 +1,6 @@
 """The objects of one revision and of one service, as plain manifests."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -29,6 +29,17 @@ GRPC: Manifest = {
     "appProtocol": "kubernetes.io/h2c",
 }
 """Port to callers over gRPC, of engines that speak it."""
+
+_NAMES: Manifest = {
+    "to": [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ],
+    "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+}
+"""Where pods look names up; the label is the same for CoreDNS."""
 
 HUNG_SECONDS = 10
 """Between the last failed probe of an engine and SIGKILL."""
@@ -130,7 +141,7 @@ def pod_template(revision: Revision) -> Manifest:
         "terminationGracePeriodSeconds": grace,
         "securityContext": nobody(),
         "initContainers": [_wait(revision), *([_meter(revision)] if metered else [])],
-        "containers": [_engine(revision)],
+        "containers": [engine_container(revision)],
         "volumes": _volumes(revision),
         "affinity": _affinity(revision),
     }
@@ -153,7 +164,7 @@ def service(revision: Revision) -> Manifest:
         "kind": "Service",
         "metadata": meta(revision.owner, _name(revision), _labels(revision)),
         "spec": {
-            "selector": _selector(revision),
+            "selector": _serving(revision),
             "ports": [
                 HTTP,
                 *([GRPC] if revision.launch.grpc_port else []),
@@ -162,10 +173,15 @@ def service(revision: Revision) -> Manifest:
     }
 
 
-def network_policy(owner: Owner, launches: Iterable[Launch] = ()) -> Manifest:
-    """Return the policy of all pods of a service: callers may reach them, they reach nobody."""
+def network_policy(owner: Owner, launches: Sequence[Launch] = ()) -> Manifest:
+    """Return the policy of all pods of a service: callers may reach them, they reach nobody.
+
+    The pods of a group reach each other, and look the name of their leader up.
+    """
     more = {port for launch in launches for port in (launch.grpc_port, launch.metrics_port) if port}
     ports = (HTTP_PORT, METER_METRICS_PORT, *sorted(more))
+    own = [{"podSelector": {"matchLabels": {names.SERVICE: owner.name}}}]
+    among = own if any(launch.worker_args for launch in launches) else []
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -173,8 +189,8 @@ def network_policy(owner: Owner, launches: Iterable[Launch] = ()) -> Manifest:
         "spec": {
             "podSelector": {"matchLabels": {names.SERVICE: owner.name}},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [{"port": port} for port in ports]}],
-            "egress": [],
+            "ingress": [{"ports": [{"port": port} for port in ports]}, *([{"from": among}] if among else [])],
+            "egress": [{"to": among}, _NAMES] if among else [],
         },
     }
 
@@ -302,7 +318,8 @@ def _meter(revision: Revision) -> Manifest:
     }
 
 
-def _engine(revision: Revision) -> Manifest:
+def engine_container(revision: Revision) -> Manifest:
+    """Return the container that runs the model."""
     launch = revision.launch
     resources: Manifest = {"requests": {"cpu": "100m", "memory": "128Mi"}}
     for kind, amounts in (revision.resources or {}).items():
@@ -424,7 +441,7 @@ def _affinity(revision: Revision) -> Manifest:
                         {
                             "key": "kubernetes.io/hostname",
                             "operator": "In",
-                            "values": [revision.placement.node],
+                            "values": sorted({revision.placement.node, *revision.placement.members}),
                         }
                     ]
                 },
@@ -467,6 +484,12 @@ def _name(revision: Revision) -> str:
 
 def _selector(revision: Revision) -> dict[str, str]:
     return {names.SERVICE: revision.owner.name, names.REVISION: revision.hash}
+
+
+def _serving(revision: Revision) -> dict[str, str]:
+    """Return the labels of the pods that answer requests: of a group only its leader does."""
+    leads = {names.GROUP_INDEX: "0"} if revision.placement.nodes > 1 else {}
+    return {**_selector(revision), **leads}
 
 
 def _managed() -> dict[str, str]:

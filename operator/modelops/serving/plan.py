@@ -19,8 +19,10 @@ from modelops.serving import (
     eras,
     evaluations,
     features,
+    groups,
     judging,
     manifests,
+    monitors,
     revisions,
     routes,
     status,
@@ -209,7 +211,7 @@ def _situation(
     seen: Snapshot, state: Rollout, fitted: Fitted | None, judgement: Judgement | None, now: datetime
 ) -> Seen:
     replicas = demand.replicas(seen.service.spec)
-    candidate, action = state.candidate, seen.service.spec.rollout
+    candidate, action, count = state.candidate, seen.service.spec.rollout, counted(seen, state)
     waits = fitted is not None and fitted.waits_for_capacity
     # A first version takes no share of another.
     lacking = features.unsupported(seen) if state.stable else None
@@ -229,7 +231,8 @@ def _situation(
         hold=lacking or hold,
         waits_for_capacity=candidate_waits and lacking is None,
         desired_hold=lacking or (fitted.hold if fitted and not waits else None),
-        misrouted=count.wrong if (count := counted(seen, state)) else None,
+        misrouted=count.wrong if count else None,
+        is_doubted=count is not None and count.is_doubted,
         judgement=judgement,
         evaluation=evaluations.told(seen, state),
         metrics_away_since=seen.measured.away_since,
@@ -290,16 +293,18 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
         out += [
             manifests.volume(record.owner, record.digest, record.store),
             manifests.claim(record.owner, record.digest),
-            manifests.deployment(record, replicas=count, role=role),
+            groups.workload(record, replicas=count, role=role),
             manifests.service(record),
             manifests.disruption_budget(record),
         ]
+    own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
     if out:
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
-        own = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
         out.append(manifests.network_policy(own, launches))
     out += evaluations.wanted(seen, state)
-    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)))
+    # Last: where it cannot be made, nothing else waits for it.
+    monitor = [monitors.pod_monitor(own, seen.defaults.monitor)] if out and seen.defaults.monitor else []
+    return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)), *monitor)
 
 
 def _routable(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revision]) -> Rollout:
@@ -331,7 +336,8 @@ def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revi
     candidate = None if state.is_before_start else state.candidate
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
     named = routes.named(seen, state)
-    stale = (*routes.stale(seen, state, _launches(kept)), *evaluations.stale(seen, state))
+    unmonitored = () if seen.defaults.monitor else seen.monitors
+    stale = (*routes.stale(seen, state, _launches(kept)), *unmonitored, *evaluations.stale(seen, state))
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 

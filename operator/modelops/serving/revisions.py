@@ -26,6 +26,8 @@ SILENT: Mapping[str, Any] = {
     "startup_period_seconds": 10,
     "ready_period_seconds": 5,
     "tells": False,
+    "worker_args": (),
+    "worker_pre_stop": (),
 }
 """What a record means that is silent about these: those of 0.1.0 are, and their pods must not change."""
 
@@ -115,7 +117,12 @@ def from_status(record: Mapping[str, Any], owner: Owner) -> Revision:
 
 def _later(launch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what records of 0.1.0 do not tell."""
-    return {name: launch.get(_camel(name), value) for name, value in SILENT.items()}
+    return {
+        name: tuple(launch.get(_camel(name), value))
+        if isinstance(value, tuple)
+        else launch.get(_camel(name), value)
+        for name, value in SILENT.items()
+    }
 
 
 def read_all(records: Sequence[Mapping[str, Any]], owner: Owner) -> dict[str, Revision]:

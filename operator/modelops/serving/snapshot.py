@@ -14,8 +14,9 @@ from modelops.governance.approvals import Approval
 from modelops.governance.requirements import Requirement
 from modelops.placement.inventory import Inventory
 from modelops.placement.learned import Learned, Report
-from modelops.plan import Reason
+from modelops.plan import Reason, Ref
 from modelops.serving.manifests import Gateway, Images
+from modelops.serving.monitors import Monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ class PodRow:
     revision: str
     node: str = ""
     is_ready: bool = False
+    """Whether it answers requests; the pods of a group that do not lead never do."""
+    is_worker: bool = False
+    """Whether it belongs to a group that another pod leads."""
     is_terminating: bool = False
     restarts: int = 0
     pending: str = ""
@@ -179,6 +183,8 @@ class Defaults:
     store: str = "/var/lib/modelops/store"
     engine_images: Mapping[str, str] = field(default_factory=dict)
     engine_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    monitor: Monitor | None = None
+    """How the pods of each service are found by a Prometheus operator; None: not by us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +212,8 @@ class Snapshot:
     pods: tuple[PodRow, ...] = ()
     children: tuple[ChildRow, ...] = ()
     evaluations: tuple[EvaluationRow, ...] = ()
+    monitors: tuple[Ref, ...] = ()
+    """PodMonitors of the service that are there."""
     route: RouteRow | None = None
     grpc_route: RouteRow | None = None
     lent: tuple[LentRow, ...] = ()

@@ -135,7 +135,7 @@ def _people(
     kept: Mapping[str, manifests.Revision],
 ) -> dict[str, Any]:
     """Return what the columns of kubectl show."""
-    live = [pod for pod in seen.pods if not pod.is_terminating]
+    live = [pod for pod in seen.pods if not pod.is_terminating and not pod.is_worker]
     ready = sum(pod.is_ready for pod in live)
     out: dict[str, Any] = {
         "pods": f"{_ready(seen, state)}/{demand.replicas(seen.service.spec)}",
@@ -150,7 +150,8 @@ def _people(
     if shown is not None:
         out["engine"] = shown.engine
         if shown.placement.gpus:
-            out["accelerator"] = f"{shown.placement.gpus} x {shown.placement.product}"
+            group = f"{shown.placement.nodes} nodes of " if shown.placement.nodes > 1 else ""
+            out["accelerator"] = f"{group}{shown.placement.gpus} x {shown.placement.product}"
     url = _url(seen) if state.stable is not None else ""
     return {**out, "url": url} if url else out
 
