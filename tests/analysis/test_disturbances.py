@@ -17,7 +17,7 @@ from modelops.analysis.settings import Metric, Settings
 STABLE, CANARY = "a1a1a1a1", "b2b2b2b2"
 WINDOWS, WINDOW, STEP = 12, 60, 30
 INSTANTS = range(WINDOWS * 2 + 1)
-A_WINDOW, FAILURES = 200, 1
+A_WINDOW, FAILURES = 600, 2
 SETTINGS = Settings(metrics=(Metric("errors"),), warmup=Settings().warmup * 0)
 FROZEN = freeze(History((RoleWindow(2, 2 * A_WINDOW, 2 * FAILURES),) * 30, {}))
 
@@ -36,9 +36,9 @@ def growing(by):
 def run(requests=None, errors=None, *, more=(), more_errors=()):
     """Return the windows and the verdict of a run; the lists are what was scraped of the candidate's pod."""
     ours = growing(A_WINDOW) if requests is None else requests
-    bad = growing(2 * FAILURES) if errors is None else errors
+    bad = growing(FAILURES) if errors is None else errors
     theirs = [counter(f"s-{n}", STABLE, growing(A_WINDOW)) for n in (1, 2)]
-    their_bad = [counter(f"s-{n}", STABLE, growing(2 * FAILURES)) for n in (1, 2)]
+    their_bad = [counter(f"s-{n}", STABLE, growing(FAILURES)) for n in (1, 2)]
     scrapes = Scrapes(
         [*theirs, *([counter("c-1", CANARY, ours)] if ours else []), *more],
         [[*their_bad, *([counter("c-1", CANARY, bad)] if bad else []), *more_errors]],
@@ -66,7 +66,7 @@ def test_undisturbed_it_is_promoted():
 
 
 def test_prometheus_away_costs_its_windows_and_no_verdict():
-    quiet, bad = (between(growing(by), 3, 6, None) for by in (A_WINDOW, 2 * FAILURES))
+    quiet, bad = (between(growing(by), 3, 6, None) for by in (A_WINDOW, FAILURES))
     windows, verdict = run(quiet, bad)
     assert [i for i, is_used in enumerate(used(windows)) if not is_used] == [3, 4, 5]
     assert {window.missing for window in windows if window.missing} == {NOT_SCRAPED}
@@ -77,7 +77,7 @@ def test_prometheus_away_costs_its_windows_and_no_verdict():
 
 
 def test_prometheus_still_away_promotes_nothing_and_says_what_is_missing():
-    quiet, bad = (between(growing(by), 9, 99, None) for by in (A_WINDOW, 2 * FAILURES))
+    quiet, bad = (between(growing(by), 9, 99, None) for by in (A_WINDOW, FAILURES))
     _, verdict = run(quiet, bad)
     assert (verdict.name, verdict.reason) == ("Continue", "MetricsUnavailable")
     assert "found none; the weight stays" in verdict.message
@@ -95,10 +95,10 @@ def test_stale_samples_are_no_samples():
 
 def test_a_counter_reset_is_neither_a_burst_nor_a_loss():
     reset = [value if i < 9 else value - A_WINDOW * 4 for i, value in enumerate(growing(A_WINDOW))]
-    fell = [value if i < 9 else value - 2 * FAILURES * 4 for i, value in enumerate(growing(2 * FAILURES))]
+    fell = [value if i < 9 else value - FAILURES * 4 for i, value in enumerate(growing(FAILURES))]
     windows, verdict = run(reset, fell)
     counts = [(w.canary.requests, w.canary.errors) for w in windows if w.canary]
-    assert counts == [(A_WINDOW, 2 * FAILURES)] * WINDOWS
+    assert counts == [(A_WINDOW, FAILURES)] * WINDOWS
     assert verdict.name == "Promote"
 
 
@@ -149,7 +149,7 @@ def test_a_replaced_pod_is_counted_before_and_after_but_not_in_the_window_of_its
 
 def test_a_pod_that_was_replaced_by_a_worse_one_is_still_found():
     old = [value if i < 9 else None for i, value in enumerate(growing(A_WINDOW))]
-    new, bad = ([None if i < 10 else by * (i - 10) / 2 for i in INSTANTS] for by in (A_WINDOW, 20))
+    new, bad = ([None if i < 10 else by * (i - 10) / 2 for i in INSTANTS] for by in (A_WINDOW, 60))
     _, verdict = run(
         old,
         [0 if v is not None else None for v in old],

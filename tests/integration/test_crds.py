@@ -263,6 +263,13 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     ("RolloutPolicy", "analysis.baseline", "FreshBaseline", "a second stable version to compare with"),
     ("RolloutPolicy", "analysis.onInconclusive", "Guess", "Unsupported value"),
     ("RolloutPolicy", "analysis.minRequests", 0, "should be greater than or equal to 1"),
+    ("RolloutPolicy", "evaluation", {}, "evaluation.image: Required value"),
+    (
+        "RolloutPolicy",
+        "",
+        {"canary": {"capacity": "Recreate"}, "evaluation": {"image": "a:1"}},
+        "with capacity Recreate nothing serves while a Job evaluates",
+    ),
     ("RolloutPolicy", "analysis.retain", 20, "keeping windows in status is not supported yet"),
     (
         "RolloutPolicy",
@@ -442,6 +449,7 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "minRequests": 500,
             },
             "approval": {"beforeStart": False, "beforePromotion": False},
+            "evaluation": {"image": "registry.example.com/evaluations/chat:1", "args": ["-v"], "timeout": "20m"},
             "progressDeadline": "30m",
             "minReady": "10s",
             "restartLimit": 0,

@@ -8,14 +8,14 @@ from modelops.rollouts.state import Phase
 from tests.serving.restricted import refusals
 from tests.serving.situations import SERVICE
 from tests.serving.test_story import Story
-from tests.serving.test_strategies import BLUE_GREEN, CANARY, promote, route, story, weights
+from tests.serving.test_strategies import BLUE_GREEN, HALF, promote, route, story, weights
 
 ASKED = {"image": "registry.example.com/evaluations/chat:1", "args": ["--suite", "release"], "timeout": "20m"}
 
 
 def started(**spec) -> Story:
     """Return a run whose candidate is ready and is to be evaluated."""
-    usual = {} if "strategy" in spec else {"canary": CANARY}
+    usual = {} if "strategy" in spec else {"canary": HALF}
     told = story({**usual, "evaluation": ASKED, **spec}).want("chat-2").until(Phase.STARTING)
     while not told.cluster.of("Job"):
         told.run(1)

@@ -9,7 +9,7 @@ from modelops.rollouts.state import Phase
 from tests.serving.cluster import Traffic
 from tests.serving.situations import SERVICE
 from tests.serving.test_story import Story
-from tests.serving.test_strategies import CANARY, condition, story
+from tests.serving.test_strategies import HALF, condition, story
 
 OWN = [
     {
@@ -26,7 +26,7 @@ KILLED = {**GOOD, "oom": Reading((2.0,))}
 
 def started(readings, **traffic) -> Story:
     """Return a run under a policy with metrics of its own."""
-    told = story({"canary": CANARY, "analysis": {"window": "30s", "metrics": OWN}})
+    told = story({"canary": HALF, "analysis": {"window": "30s", "metrics": OWN}})
     told.cluster.traffic = Traffic(readings=readings, **traffic)
     return told.want("chat-2").until(Phase.PROGRESSING)
 
