@@ -245,6 +245,26 @@ REFUSALS = [
         id="nothing to judge",
     ),
     pytest.param(_with(["policy"], {"strategy": "Shadow"}), "policy.strategy", id="no canary"),
+    pytest.param(
+        _with(
+            ["policy"], {"analysis": {"metrics": [{"name": "oom", "threshold": {"query": "oom", "max": 0}}]}}
+        ),
+        "policy.analysis.metrics[0].threshold: a threshold's query needs $CANARY",
+        id="a query that names no version",
+    ),
+    pytest.param(
+        _with(["policy"], {"analysis": {"metrics": [{"name": "oom", "threshold": {"querry": "oom"}}]}}),
+        "policy.analysis.metrics[0].threshold.querry: unknown field",
+        id="a misspelt part of a metric",
+    ),
+    pytest.param(
+        _with(["policy"], {"analysis": {"metrics": [{"name": "oom", "counter": {}}]}}),
+        "policy.analysis.metrics[0].counter.query",
+        id="a metric without its query",
+    ),
+    pytest.param(
+        _with(["samples", 20, "stable", "toxicity"], 1), "samples[20].stable.toxicity", id="an unknown metric"
+    ),
 ]
 
 
@@ -367,3 +387,75 @@ def test_without_history_the_first_windows_become_the_history():
     result = replay(document)
     assert result["verdict"] == "Promote"
     assert result["metrics"][1]["n"]["stable"] < result["metrics"][0]["n"]["stable"]
+
+
+# --- metrics of a policy's own -----------------------------------------------------------------------
+
+OWN = [
+    {"name": "bad-answers", "ratio": {"bad": "bad{$SELECTOR}", "total": "all{$SELECTOR}"}},
+    {"name": "oom", "threshold": {"query": "oom{$CANARY}", "max": 0, "failureLimit": 1}},
+    {"name": "speed", "gauge": {"query": "speed{$SELECTOR}", "better": "Higher"}},
+]
+
+
+def _recorded(canary_bad=0.02, oom=0, *, metrics=OWN):
+    """Return the steady recording with metrics of its own: a tenth of the requests was scored."""
+    document = _steady()
+    document["policy"] = {"analysis": {"metrics": metrics}}
+    for row in document["samples"]:
+        for name, bad in (("stable", 0.02), ("canary", canary_bad)):
+            role = row.get(name)
+            if role:
+                total = role["requests"] // 10
+                role["bad-answers"] = {"bad": int(total * bad), "total": total}
+                role["speed"] = 100.0
+        if row.get("canary") and row["t"] > 300:
+            row["canary"]["oom"] = oom
+    return document
+
+
+def test_metrics_of_its_own_are_replayed():
+    result = replay(_recorded())
+    assert {row["name"] for row in result["metrics"]} >= {"bad-answers", "oom", "speed"}
+    assert result["verdict"] == "Continue"  # a tenth of the requests is too few for proof so soon
+    ratio = next(row for row in result["metrics"] if row["name"] == "bad-answers")
+    assert 1 < ratio["certificate"] < 20
+
+
+def test_a_metric_of_its_own_rolls_a_recording_back():
+    result = replay(_recorded(canary_bad=0.4))
+    assert (result["verdict"], result["reason"]) == ("Rollback", "RegressionEvidence")
+    assert "bad-answers" in result["message"]
+
+
+def test_a_threshold_of_its_own_rolls_a_recording_back():
+    result = replay(_recorded(oom=2))
+    assert (result["verdict"], result["reason"], result["decidedAt"]) == ("Rollback", "ThresholdFailed", 420)
+    assert result["message"] == "oom 2, needs at most 0, failed in 2 windows of 2, at most 1 tolerated"
+
+
+def test_what_was_not_recorded_of_a_metric_is_missing_and_costs_the_others_nothing():
+    document = _recorded(canary_bad=0.4)
+    for row in document["samples"]:
+        if row.get("canary"):
+            row["canary"]["bad-answers"] = None
+    result = replay(document)
+    assert result["verdict"] == "Continue"
+    assert replay(_steady())["verdict"] == "Promote"
+
+
+def test_a_histogram_of_its_own_has_buckets_in_the_recording():
+    metrics = [{"name": "queue", "histogram": {"metric": "queue_seconds"}}]
+    document = _steady()
+    document["policy"] = {"analysis": {"metrics": metrics}}
+    document["buckets"]["queue"] = document["buckets"]["ttft"]
+    for row in document["samples"]:
+        for name in ("stable", "canary"):
+            if row.get(name):
+                row[name]["queue"] = row[name]["ttft"]
+    result = replay(document)
+    assert result["verdict"] == "Promote"
+    assert "queue" in {row["name"] for row in result["metrics"]}
+    document["policy"] = {}
+    with pytest.raises(Refused, match=r"buckets\.queue: unknown field"):
+        replay(document)

@@ -80,6 +80,7 @@ def test_an_empty_spec_is_a_complete_policy() -> None:
         provider=Provider.AUTO,
         your_route=None,
         accept_timeout=minutes(2),
+        evaluation=None,
         approves_start=False,
         approves_promotion=False,
     )

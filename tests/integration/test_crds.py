@@ -38,6 +38,9 @@ BASE = {
     "ModelApproval": APPROVAL,
 }
 
+RATIO = {"bad": "bad_total{$SELECTOR}", "total": "answers_total{$SELECTOR}"}
+GAUGE = {"query": "avg(tokens_per_second{$SELECTOR})", "better": "Higher"}
+LIMIT = {"query": "sum(increase(oom_total{$CANARY}[$WINDOW])) or vector(0)", "max": 0}
 # A kind, where its spec is changed, the new value, and what the refusal says.
 REFUSALS: list[tuple[str, str, Any, str]] = [
     ("Model", "governance.signature", {}, "signatures of model files are not supported yet"),
@@ -260,6 +263,13 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     ("RolloutPolicy", "analysis.baseline", "FreshBaseline", "a second stable version to compare with"),
     ("RolloutPolicy", "analysis.onInconclusive", "Guess", "Unsupported value"),
     ("RolloutPolicy", "analysis.minRequests", 0, "should be greater than or equal to 1"),
+    ("RolloutPolicy", "evaluation", {}, "evaluation.image: Required value"),
+    (
+        "RolloutPolicy",
+        "",
+        {"canary": {"capacity": "Recreate"}, "evaluation": {"image": "a:1"}},
+        "with capacity Recreate nothing serves while a Job evaluates",
+    ),
     ("RolloutPolicy", "analysis.retain", 20, "keeping windows in status is not supported yet"),
     (
         "RolloutPolicy",
@@ -283,8 +293,8 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
     (
         "RolloutPolicy",
         "analysis.margins.quality",
-        {"maxDrop": "1pp"},
-        "quality metrics are not supported yet",
+        {"maxDrop": "3pp"},
+        "maxDrop must be below unacceptable, 1pp and 3pp when absent",
     ),
     ("RolloutPolicy", "analysis.confidence.falseRollback", 0, "a budget for wrong decisions lies between"),
     ("RolloutPolicy", "analysis.confidence.falseRollback", 0.5, "a budget for wrong decisions lies between"),
@@ -294,21 +304,28 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         0.5,
         "a budget for wrong decisions lies between",
     ),
-    ("RolloutPolicy", "analysis.metrics", [{"name": "throughput"}], "custom metrics are not supported yet"),
     *(
-        (
-            "RolloutPolicy",
-            "analysis.metrics",
-            [{"name": "errors", kind: {}}],
-            "custom metrics are not supported yet",
+        ("RolloutPolicy", "analysis.metrics", [{"name": "m", **metric}], refusal)
+        for metric, refusal in (
+            ({}, "a metric of your own has exactly one of histogram"),
+            ({"ratio": RATIO, "gauge": GAUGE}, "a metric of your own has exactly one of histogram"),
+            ({"name": "errors", "ratio": RATIO}, "a metric of your own has exactly one of histogram"),
+            ({"name": "errors", "margin": "quality"}, "margin quality goes with ratio and score"),
+            ({"gauge": GAUGE, "margin": "quality"}, "margin quality goes with ratio and score"),
+            ({"threshold": LIMIT, "margin": "errors"}, "margin quality goes with ratio and score"),
+            ({"counter": {"query": "oom_total"}}, "a query needs $SELECTOR in the braces"),
+            ({"counter": {"query": "oom{$SELECTOR}[$RANGE]"}}, "only $SELECTOR, $CANARY and $WINDOW"),
+            ({"threshold": {"query": "oom_total", "max": 0}}, "a threshold's query needs $CANARY"),
+            ({"threshold": {"query": "oom{$CANARY}"}}, "a threshold needs min or max"),
+            ({"threshold": {"query": "oom{$CANARY}", "max": "1e3"}}, "should match"),
+            ({"histogram": {"metric": "queue seconds"}}, "should match"),
         )
-        for kind in ("histogram", "ratio", "counter", "gauge", "score", "threshold")
     ),
     (
         "RolloutPolicy",
-        "analysis.metrics",
-        [{"name": "errors", "margin": "quality"}],
-        "custom metrics are not supported yet",
+        "analysis",
+        {"baseline": "None", "metrics": [{"name": "m", "ratio": RATIO}]},
+        "ratio, counter, gauge and score need a stable version",
     ),
     (
         "RolloutPolicy",
@@ -411,7 +428,20 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                     },
                 },
                 "confidence": {"falseRollback": 0.01, "missedRegression": 0.05},
-                "metrics": [{"name": "ttft", "mode": "Report", "weight": 2}, {"name": "e2e", "mode": "Off"}],
+                "metrics": [
+                    {"name": "ttft", "mode": "Report", "weight": 2},
+                    {"name": "e2e", "mode": "Off"},
+                    {"name": "bad-answers", "ratio": RATIO, "margin": "errors", "weight": 3},
+                    {"name": "kills", "counter": {"query": "oom_total{$SELECTOR}"}},
+                    {"name": "speed", "gauge": GAUGE},
+                    {
+                        "name": "score",
+                        "score": {"sum": "sum_total{$SELECTOR}", "count": "n_total{$SELECTOR}"},
+                    },
+                    {"name": "queue", "histogram": {"metric": "queue_seconds"}},
+                    {"name": "oom", "threshold": {**LIMIT, "failureLimit": 2, "consecutive": True}},
+                    {"name": "slo", "threshold": {"query": 'slo{$CANARY,code=~"5..$"}', "min": "0.95"}},
+                ],
                 "noData": {"after": "10m", "action": "Continue"},
                 "metricsUnavailable": {"action": "Freeze", "after": "1h", "then": "Pause"},
                 "onRegression": "Hold",
@@ -419,6 +449,11 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "minRequests": 500,
             },
             "approval": {"beforeStart": False, "beforePromotion": False},
+            "evaluation": {
+                "image": "registry.example.com/evaluations/chat:1",
+                "args": ["-v"],
+                "timeout": "20m",
+            },
             "progressDeadline": "30m",
             "minReady": "10s",
             "restartLimit": 0,

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from modelops.analysis import samples
 from modelops.analysis.frozen import History
 from modelops.analysis.samples import RoleWindow, Window
 from modelops.api import names
@@ -215,6 +216,9 @@ class Traffic:
     stable: Mapping[str, Any] = field(default_factory=lambda: {"requests": 3000, "errors": 6})
     canary: Mapping[str, Any] = field(default_factory=lambda: {"requests": 3000, "errors": 6})
     away_since: datetime | None = None
+    readings: Mapping[str, samples.Reading] = field(default_factory=dict)
+    """What the policy's own queries give in every window."""
+    unsupported: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, weight: int) -> Mapping[str, Any]:
         """Return what the candidate counts with a share of *weight* percent."""
@@ -664,7 +668,8 @@ def counted(
         stable = {"requests": 0, "errors": 0} if is_idle else traffic.stable
         is_shared = step is not None and start >= step[0]
         canary = traffic.at(step[1]) if step is not None and is_shared else traffic.canary
-        return Window(start, start + seconds, role_window(stable), role_window(canary))
+        own = {"readings": traffic.readings, "unsupported": traffic.unsupported}
+        return Window(start, start + seconds, role_window(stable), role_window(canary), **own)
 
     windows = tuple(window(float(origin + i * seconds)) for i in range(closed))
     before = [{"pod": role_window(traffic.stable)} for _ in range(20)]

@@ -6,7 +6,9 @@ from datetime import timedelta
 from modelops.analysis.settings import (
     Baseline,
     Confidence,
+    Custom,
     ErrorMargin,
+    Kind,
     LatencyMargin,
     Metric,
     Mode,
@@ -22,7 +24,11 @@ OTHER = Settings(
     latency=LatencyMargin(0.2, 0.4),
     errors=ErrorMargin(0.5, 2.0, 0.01, 0.02),
     confidence=Confidence(0.02, 0.1),
-    metrics=(Metric("errors", Mode.REPORT, 2.0),),
+    metrics=(
+        Metric("errors", Mode.REPORT, 2.0),
+        Metric("bad-answers", custom=Custom(Kind.RATIO, ("a{$SELECTOR}", "b{$SELECTOR}"), 0.01, 0.03, True)),
+        Metric("oom", custom=Custom(Kind.THRESHOLD, ("o{$CANARY}",), most=0.5, failure_limit=2)),
+    ),
     no_data_after=timedelta(minutes=3),
     max_duration=timedelta(minutes=20),
     min_dwell=timedelta(seconds=7),

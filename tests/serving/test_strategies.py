@@ -22,6 +22,8 @@ from tests.serving.situations import (
 from tests.serving.test_story import NO_GATEWAY, Story
 
 CANARY = {"steps": [20, 50], "minDwell": "30s"}
+HALF = {"steps": [50], "minDwell": "30s"}
+"""The share that the usual traffic of a story has."""
 FEATURES = ("HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror", "HTTPRouteSessionPersistenceCookie")
 
 
@@ -345,7 +347,7 @@ def test_s58_harm_in_the_preview_is_never_switched_to():
     "spec",
     [
         pytest.param({**BLUE_GREEN, "blueGreen": {"bake": "3m"}}, id="blue-green"),
-        pytest.param({"canary": CANARY, "scaleDownDelay": "3m"}, id="canary"),
+        pytest.param({"canary": HALF, "scaleDownDelay": "3m"}, id="canary"),
     ],
 )
 def test_s59_a_regression_in_the_bake_switches_back_while_the_old_pods_are_warm(spec):
@@ -359,7 +361,7 @@ def test_s59_a_regression_in_the_bake_switches_back_while_the_old_pods_are_warm(
 
 
 def test_s59_a_good_version_is_held_to_limits_in_the_bake_and_stays():
-    told = story({"canary": CANARY, "scaleDownDelay": "90s"}).want("chat-2").until(Phase.BAKING)
+    told = story({"canary": HALF, "scaleDownDelay": "90s"}).want("chat-2").until(Phase.BAKING)
     before = told.cluster.get(*SERVICE)["status"]["rollout"]["analysis"]
     assert "stable" in before["metrics"][0]
     told.run(70)

@@ -7,7 +7,7 @@ from tests.serving.cluster import Traffic
 from tests.serving.test_story import Story
 from tests.serving.test_strategies import story
 
-CANARY = {"steps": [20, 50], "minDwell": "30s", "maxDuration": "90s"}
+CANARY = {"steps": [50], "minDwell": "30s", "maxDuration": "90s"}
 FEW = {"requests": 20, "errors": 0}
 TRICKLE = Traffic(stable={"requests": 20, "errors": 0}, canary=FEW)
 

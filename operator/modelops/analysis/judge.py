@@ -95,6 +95,10 @@ class _Facts:
     enforced: tuple[MetricVerdict, ...]
     unresolved: tuple[str, ...]
     """A sentence for each enforced metric that can never decide."""
+    invalid: tuple[str, ...]
+    """A sentence for each enforced metric of the policy's own whose query cannot be used."""
+    thresholds: tuple[MetricVerdict, ...]
+    """Enforced metrics that are held to bounds."""
     is_complete: bool
     """Whether every enforced metric has something to decide by."""
     evidence: float
@@ -118,15 +122,21 @@ def _weigh(ledger: Ledger) -> _Facts:
     beyond: list[str] = []
     judged: list[int] = []
     unresolved: list[str] = []
-    is_complete = any(settings.weight(metric.name) for metric in settings.measured)
+    invalid: list[str] = []
+    thresholds: list[MetricVerdict] = []
+    is_complete = any(metric.mode is Mode.ENFORCE for metric in settings.measured)
     for metric in settings.measured:
         weight = settings.weight(metric.name)
         own = rows_of(metric, weight, ledger)
         rows += [one.row for one in own]
         if metric.mode is not Mode.ENFORCE:
             continue
-        judged.append(max((one.row.n_canary for one in own), default=0))
         beyond += [one.row.describe() for one in own if not one.is_within]
+        if metric.is_read:
+            thresholds += [one.row for one in own if metric.is_threshold]
+            invalid += [ledger.unsupported[metric.name]] if metric.name in ledger.unsupported else []
+            continue
+        judged.append(max((one.row.n_canary for one in own), default=0))
         if metric.name in ledger.unsupported or all(one.row.certificate is None for one in own):
             is_complete = False
             beyond.append(f"{metric.name} without numbers")
@@ -137,16 +147,23 @@ def _weigh(ledger: Ledger) -> _Facts:
         tuple(rows),
         enforced,
         tuple(unresolved),
-        is_complete,
+        tuple(invalid),
+        tuple(thresholds),
+        is_complete and not invalid,
         evidence=math.fsum([*(row.weight * row.regression for row in enforced), silent]),
         robust=math.fsum([*(row.weight * row.robust for row in enforced), silent]),
         certificate=min(
             (row.certificate for row in enforced if row.certificate is not None),
-            default=1.0,
+            default=settings.promote_at if thresholds and not beyond else 1.0,
         ),
-        requests=min(judged, default=0),
+        requests=min(judged, default=_requests(ledger)),
         beyond=beyond[0] if beyond else None,
     )
+
+
+def _requests(ledger: Ledger) -> int:
+    """Return the canary's requests, where no metric of requests is enforced."""
+    return ledger.limits.errors.all if ledger.is_alone else ledger.errors.totals[1]
 
 
 def _unresolved(metric: str, ledger: Ledger) -> list[str]:
@@ -180,10 +197,13 @@ def _outcome(
     settings = ledger.settings
     if facts.robust >= settings.rollback_at or facts.evidence >= CERTAIN:
         return Outcome.ROLLBACK, Cause.REGRESSION_EVIDENCE
+    if any(row.has_broken for row in facts.thresholds):
+        return Outcome.ROLLBACK, Cause.THRESHOLD_FAILED
     is_proven = facts.is_complete and facts.beyond is None and facts.certificate >= settings.promote_at
     is_calm = facts.robust < HOLD_AT and not ledger.is_stable_unhealthy and ledger.last is Last.USED
     if at_last_step and dwell_served and is_proven and is_calm:
-        return Outcome.PROMOTE, Cause.CERTIFICATE_COMPLETE
+        has_certificate = any(row.certificate is not None for row in facts.enforced)
+        return Outcome.PROMOTE, Cause.CERTIFICATE_COMPLETE if has_certificate else Cause.THRESHOLDS_KEPT
     if ledger.counted_seconds >= settings.max_duration.total_seconds():
         return Outcome.INCONCLUSIVE, Cause.MAX_DURATION
     if ledger.silent_seconds >= settings.no_data_after.total_seconds():
@@ -202,6 +222,8 @@ def _waiting(facts: _Facts, ledger: Ledger, *, at_last_step: bool) -> Cause:
         return Cause.METRICS_UNAVAILABLE
     if ledger.is_stable_unhealthy:
         return Cause.BASELINE_UNHEALTHY
+    if facts.invalid:
+        return Cause.INVALID_QUERY
     if facts.unresolved:
         return Cause.NO_RESOLUTION
     return Cause.NOT_COMPARABLE if is_uneven else Cause.UNDECIDED
@@ -217,6 +239,10 @@ def _absent(ledger: Ledger) -> list[str]:
 
 
 def _message(outcome: Outcome, cause: Cause, facts: _Facts, ledger: Ledger) -> str:
+    if cause is Cause.THRESHOLD_FAILED:
+        return shares([row for row in facts.thresholds if row.has_broken])
+    if cause is Cause.THRESHOLDS_KEPT:
+        return shares(facts.thresholds)
     if outcome is Outcome.ROLLBACK:
         return _accusation(facts, ledger.settings)
     if outcome is Outcome.PROMOTE:
@@ -243,7 +269,8 @@ def _accusation(facts: _Facts, settings: Settings) -> str:
 def _explanation(cause: Cause, facts: _Facts, ledger: Ledger) -> str:
     settings = ledger.settings
     so_far = (
-        f"{shares(_loudest(facts.enforced))}; evidence of a regression {odds(facts.robust)}, "
+        f"{shares(_loudest(facts.enforced or facts.thresholds))}; "
+        f"evidence of a regression {odds(facts.robust)}, "
         f"certificate {odds(facts.certificate)} of {odds(settings.promote_at)}"
     )
     match cause:
@@ -268,6 +295,8 @@ def _explanation(cause: Cause, facts: _Facts, ledger: Ledger) -> str:
         case Cause.BASELINE_UNHEALTHY:
             slo = f"{100 * settings.errors.slo:g}%"
             return f"needs a healthy stable version, found its own errors over {slo}: {so_far}"
+        case Cause.INVALID_QUERY:
+            return facts.invalid[0]
         case Cause.NO_RESOLUTION:
             return facts.unresolved[0]
         case Cause.NOT_COMPARABLE:

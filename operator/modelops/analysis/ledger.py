@@ -11,11 +11,12 @@ from typing import Any
 
 from modelops.analysis.accounts import Account
 from modelops.analysis.boundaries import GAP_TO_UNACCEPTABLE, Curve, tolerated
+from modelops.analysis.custom import Measure, begun
 from modelops.analysis.evidence import Counts
 from modelops.analysis.frozen import Boundary, Frozen, Latency
 from modelops.analysis.limits import Limits
 from modelops.analysis.samples import RoleWindow, Window
-from modelops.analysis.settings import ERRORS, Baseline, Settings
+from modelops.analysis.settings import ERRORS, Baseline, Custom, Mode, Settings
 
 HEDGE = 0.05
 """The part of each window's stake that a certificate of latency keeps back: a guess that a sudden
@@ -68,6 +69,12 @@ class Ledger:
             self._cut(metric)
         self.limits = Limits(frozen.errors)
         self.has_switched = False
+        self.customs = {
+            metric.name: metric.custom
+            for metric in settings.metrics
+            if metric.custom and metric.is_read and metric.mode is not Mode.OFF
+        }
+        self.measures: dict[str, Measure] = {name: begun(one) for name, one in self.customs.items()}
         self.used = 0
         self.counted_seconds = 0.0
         self.silent_seconds = 0.0
@@ -103,7 +110,9 @@ class Ledger:
         self.used += 1
         self.until = window.end
         self._tick(window, canary.seen, is_counted)
-        if self._begins_alone(window) or settings.baseline is Baseline.NONE:
+        is_alone = self._begins_alone(window) or settings.baseline is Baseline.NONE
+        self._read(window, settings, (canary.seen, stable.seen), is_alone=is_alone)
+        if is_alone:
             self._alone(canary, stable, settings)
             return
         self.load_ratio = _load_ratio(canary, stable)
@@ -133,6 +142,17 @@ class Ledger:
         if not self.has_switched:
             self.limits, self.has_switched = Limits(self.frozen.errors), True
         return True
+
+    def _read(self, window: Window, settings: Settings, requests: tuple[int, int], *, is_alone: bool) -> None:
+        """Weigh the metrics of the policy's own; what an edit replaced by another query says nothing now."""
+        in_force: dict[str, Custom] = {m.name: m.custom for m in settings.metrics if m.custom}
+        for name, measure in self.measures.items():
+            reading, custom = window.readings.get(name), in_force.get(name)
+            if reading is None or custom is None or not _is_same(custom, self.customs[name]):
+                continue
+            if reading.stable and is_alone:
+                continue
+            measure.add(reading, requests, custom, most=_most(settings))
 
     def _alone(self, canary: RoleWindow, stable: RoleWindow, settings: Settings) -> None:
         """Weigh a window by fixed limits; stable only tells whether something fails for everybody."""
@@ -239,6 +259,7 @@ class Ledger:
             "countedSeconds": self.counted_seconds,
             "silentSeconds": self.silent_seconds,
             "healthy": list(self.health),
+            **({"measures": self._measured()} if self.measures else {}),
             "grown": {
                 metric: shape.to_status()
                 for metric, shape in self.latency.items()
@@ -255,6 +276,12 @@ class Ledger:
             ],
         }
 
+    def _measured(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "queries": list(self.customs[name].queries), "evidence": measure.to_status()}
+            for name, measure in self.measures.items()
+        ]
+
     def resume(self, carry: Mapping[str, Any]) -> None:
         """Go on from a summary; only to be called before the first window."""
         self.until, self.used = float(carry["until"]), carry["used"]
@@ -263,19 +290,28 @@ class Ledger:
             float(carry["silentSeconds"]),
         )
         self.health = tuple(carry["healthy"])
+        for one in carry.get("measures", ()):
+            known = self.customs.get(one["name"])
+            if known is not None and list(known.queries) == one["queries"]:
+                self.measures[one["name"]].resume(one["evidence"])
         if "limits" in carry:
             self.limits = Limits.from_status(carry["limits"])
             self.has_switched = carry["switched"]
         for metric, shape in carry["grown"].items():
             self.latency[metric] = Latency.from_status(shape)
             self._cut(metric)
-        known = {(one["metric"], one.get("quantile")): Account.from_status(one) for one in carry["accounts"]}
-        self.errors = known[(ERRORS, None)]
+        shares = {(one["metric"], one.get("quantile")): Account.from_status(one) for one in carry["accounts"]}
+        self.errors = shares[(ERRORS, None)]
         for metric, pairs in self.cuts.items():
             self.cuts[metric] = [
-                (cut, known.get((metric, cut.quantiles[0]), account)) for cut, account in pairs
+                (cut, shares.get((metric, cut.quantiles[0]), account)) for cut, account in pairs
             ]
         self.last = Last.USED
+
+
+def _is_same(one: Custom, other: Custom) -> bool:
+    """Tell whether two settings of a metric read the same thing, so that evidence goes on."""
+    return (one.kind, one.queries) == (other.kind, other.queries)
 
 
 def _is_healthy(stable: RoleWindow, settings: Settings) -> bool:

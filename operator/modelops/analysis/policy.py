@@ -2,21 +2,39 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from modelops.analysis.settings import (
     ERRORS,
-    LATENCIES,
     PREDICTIVE,
     Baseline,
     Confidence,
+    Custom,
     ErrorMargin,
+    Kind,
     LatencyMargin,
     Metric,
     Mode,
     Settings,
 )
+from modelops.api.meta import Malformed, Spec
+from modelops.api.metrics import (
+    KINDS,
+    Counter,
+    Gauge,
+    Histogram,
+    MarginName,
+    MetricSetting,
+    Ratio,
+    Score,
+    Threshold,
+    metric_setting,
+)
+from modelops.api.metrics import Metric as PolicyMetric
 
 T = TypeVar("T")
 
@@ -73,7 +91,17 @@ ANALYSIS = frozenset(
         "retain",
     }
 )
-METRIC = frozenset({"name", "mode", "weight"})
+METRIC = frozenset({"name", "mode", "weight", "margin", *KINDS})
+Margins = Mapping[MarginName, tuple[float, float]]
+"""What is tolerated and unacceptable by the name of a margin: ratios, or drops for quality."""
+_PARTS: Mapping[str, type[Spec]] = {
+    "histogram": Histogram,
+    "ratio": Ratio,
+    "counter": Counter,
+    "gauge": Gauge,
+    "score": Score,
+    "threshold": Threshold,
+}
 DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 LEAST_WINDOW = timedelta(seconds=30)
 
@@ -99,27 +127,24 @@ def settings(spec: Mapping[str, Any], histograms: tuple[str, ...]) -> Settings:
     if baseline not in tuple(Baseline):
         raise Refused(f"policy.analysis.baseline: needs Stable or None to replay, found {baseline}")
     margins = _mapping(analysis, "margins", {"latency", "errors", "quality"}, "policy.analysis")
+    quality = _quality(_mapping(margins, "quality", {"maxDrop", "unacceptable"}, "policy.analysis.margins"))
+    where = "policy.analysis.margins"
+    latency = _latency(_mapping(margins, "latency", {"maxRegression", "unacceptable"}, where))
+    errors = _errors(
+        _mapping(margins, "errors", {"maxRegression", "unacceptable", "ignoreBelow", "slo"}, where)
+    )
+    by_name = {
+        MarginName.LATENCY: (latency.max_regression, latency.unacceptable),
+        MarginName.ERRORS: (errors.max_regression, errors.unacceptable),
+        MarginName.QUALITY: quality,
+    }
     default = Settings()
     steps = _steps(canary)
     out = Settings(
         window=_read(analysis, "window", default.window, duration, "policy.analysis"),
         warmup=_read(spec, "warmup", default.warmup, duration, "policy"),
-        latency=_latency(
-            _mapping(
-                margins,
-                "latency",
-                {"maxRegression", "unacceptable"},
-                "policy.analysis.margins",
-            )
-        ),
-        errors=_errors(
-            _mapping(
-                margins,
-                "errors",
-                {"maxRegression", "unacceptable", "ignoreBelow", "slo"},
-                "policy.analysis.margins",
-            )
-        ),
+        latency=latency,
+        errors=errors,
         confidence=_confidence(
             _mapping(
                 analysis,
@@ -128,7 +153,7 @@ def settings(spec: Mapping[str, Any], histograms: tuple[str, ...]) -> Settings:
                 "policy.analysis",
             )
         ),
-        metrics=_metrics(analysis, histograms),
+        metrics=_metrics(analysis, histograms, by_name),
         no_data_after=_read(
             _mapping(analysis, "noData", {"after", "action"}, "policy.analysis"),
             "after",
@@ -245,7 +270,40 @@ def _dwell(canary: Mapping[str, Any], steps: tuple[int, ...]) -> timedelta:
     return out
 
 
-def _metrics(analysis: Mapping[str, Any], histograms: tuple[str, ...]) -> tuple[Metric, ...]:
+def metric_of(setting: MetricSetting, margins: Margins) -> Metric:
+    """Return a metric of a policy as the judge reads it, with the margin that it names."""
+    mode, given = Mode(setting.mode.value), setting.custom
+    if given is None:
+        return Metric(setting.name, mode, float(setting.weight))
+    tolerated, unacceptable = margins[given.margin] if given.margin else (0.0, 0.0)
+    custom = Custom(
+        Kind(given.kind),
+        given.queries,
+        tolerated,
+        unacceptable,
+        is_points=given.margin is MarginName.QUALITY,
+        is_higher_better=given.is_higher_better,
+        least=given.least,
+        most=given.most,
+        failure_limit=given.failure_limit,
+        is_consecutive=given.is_consecutive,
+    )
+    return Metric(setting.name, mode, float(setting.weight), custom)
+
+
+def _quality(spec: Mapping[str, Any]) -> tuple[float, float]:
+    where = "policy.analysis.margins.quality"
+    drop, unacceptable = (
+        _read(spec, field, default, share, where)
+        for field, default in (("maxDrop", 0.01), ("unacceptable", 0.03))
+    )
+    _ascending(drop, unacceptable, where)
+    return drop, unacceptable
+
+
+def _metrics(
+    analysis: Mapping[str, Any], histograms: tuple[str, ...], margins: Margins
+) -> tuple[Metric, ...]:
     preset = analysis.get("preset") or "Auto"
     named = {
         "Auto": (ERRORS, *histograms),
@@ -256,27 +314,32 @@ def _metrics(analysis: Mapping[str, Any], histograms: tuple[str, ...]) -> tuple[
         raise Refused(f"policy.analysis.preset: needs Auto, LLM or Predictive to replay, found {preset}")
     metrics = {name: Metric(name) for name in dict.fromkeys(named[preset])}
     for number, spec in enumerate(analysis.get("metrics") or ()):
-        metric = _metric(spec, f"policy.analysis.metrics[{number}]")
+        metric = _metric(spec, f"policy.analysis.metrics[{number}]", margins)
         metrics[metric.name] = metric
     if not any(metric.mode is Mode.ENFORCE for metric in metrics.values()):
         raise Refused("policy.analysis.metrics: needs at least one metric with mode Enforce, found none")
     return tuple(metrics.values())
 
 
-def _metric(spec: object, where: str) -> Metric:
+def _metric(spec: object, where: str, margins: Margins) -> Metric:
     if not isinstance(spec, Mapping):
         raise Refused(f"{where}: needs an object, found {spec!r}")
-    name, mode = spec.get("name"), spec.get("mode") or Mode.ENFORCE
-    if name not in (ERRORS, *LATENCIES) and mode != Mode.OFF:
-        raise Refused(f"{where}.name: needs one of errors, {', '.join(LATENCIES)} to replay, found {name!r}")
-    if name in (ERRORS, *LATENCIES):
-        _only(spec, METRIC, where)
-    if mode not in tuple(Mode):
-        raise Refused(f"{where}.mode: needs Enforce, Report or Off, found {mode!r}")
+    _only(spec, METRIC, where)
+    for kind in KINDS:
+        known = {field.alias for field in _PARTS[kind].model_fields.values() if field.alias}
+        _mapping(spec, kind, known, where)
     weight = spec.get("weight", 1)
     if not isinstance(weight, int | float) or isinstance(weight, bool) or weight <= 0:
         raise Refused(f"{where}.weight: needs a number above 0, found {weight!r}")
-    return Metric(str(name), Mode(mode), float(weight))
+    try:
+        setting = metric_setting(PolicyMetric.model_validate({**spec, "weight": 1}), where)
+    except Malformed as error:
+        raise Refused(str(error)) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        raise Refused(f"{place}: {first['msg']}; correct the field") from error
+    return replace(metric_of(setting, margins), weight=float(weight))
 
 
 def _mapping(

@@ -6,9 +6,14 @@ never were, so differences are taken per pod in ``samples``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from modelops.analysis.samples import REVISION_LABEL, PodSeries, Scrapes
+
+SELECTOR, CANARY, WINDOW = "$SELECTOR", "$CANARY", "$WINDOW"
+"""What a query of a policy may leave to be filled in: label matchers of each version or of the new one,
+and the length of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,9 @@ class Raw(Protocol):
     @property
     def matchers(self) -> str:
         """Return matchers as ``a="b",c="d"``; empty without any."""
+
+
+NO_MORE: Mapping[str, Raw] = MappingProxyType({})
 
 
 class EngineQueries(Protocol):
@@ -81,9 +89,27 @@ def range_query(raw: Raw, selector: Selector) -> str:
     return f"{raw.name}{{{matchers}}}"
 
 
-def texts(queries: EngineQueries, selector: Selector) -> tuple[str, ...]:
-    """Return every query of an engine once, in the order ``assemble`` expects the answers by text."""
-    raws = (queries.requests, *queries.errors, *histograms(queries).values())
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """The buckets of a histogram of a policy's own."""
+
+    name: str
+    matchers: str = ""
+
+
+def filled(text: str, selector: Selector, window_seconds: int) -> str:
+    """Return a query of a policy for the pods of *selector*, which is of one version."""
+    matchers = selector.matchers()
+    text = text.replace(SELECTOR, matchers).replace(CANARY, matchers)
+    return text.replace(WINDOW, f"{window_seconds}s")
+
+
+def texts(queries: EngineQueries, selector: Selector, more: Mapping[str, Raw] = NO_MORE) -> tuple[str, ...]:
+    """Return every query of an engine once, in the order ``assemble`` expects the answers by text.
+
+    *more* are histograms of a policy's own by metric.
+    """
+    raws = (queries.requests, *queries.errors, *histograms(queries).values(), *more.values())
     return tuple(dict.fromkeys(range_query(raw, selector) for raw in raws))
 
 
@@ -91,12 +117,16 @@ def assemble(
     queries: EngineQueries,
     selector: Selector,
     answers: Mapping[str, Sequence[PodSeries]],
+    more: Mapping[str, Raw] = NO_MORE,
 ) -> Scrapes:
     """Return the answers, which are given by query text, sorted by what they count."""
     return Scrapes(
         requests=answers[range_query(queries.requests, selector)],
         errors=tuple(answers[range_query(raw, selector)] for raw in queries.errors),
-        latency={metric: answers[range_query(raw, selector)] for metric, raw in histograms(queries).items()},
+        latency={
+            metric: answers[range_query(raw, selector)]
+            for metric, raw in {**histograms(queries), **more}.items()
+        },
     )
 
 

@@ -22,6 +22,8 @@ class Judged:
 
 def rows_of(metric: Metric, weight: float, ledger: Ledger) -> list[Judged]:
     """Return a row for each share of *metric*, which has *weight* in the evidence; none without a shape."""
+    if metric.is_read:
+        return _read(metric, weight, ledger)
     if ledger.is_alone:
         return _alone(metric, weight, ledger)
     if metric.name == ERRORS:
@@ -33,6 +35,14 @@ def rows_of(metric: Metric, weight: float, ledger: Ledger) -> list[Judged]:
     return [
         _latency(metric.name, shape.bounds, _part(weight, cut), cut, account, ledger) for cut, account in cuts
     ]
+
+
+def _read(metric: Metric, weight: float, ledger: Ledger) -> list[Judged]:
+    """Return the row of a metric of the policy's own; none where it needs a stable version and has none."""
+    measure = ledger.measures.get(metric.name)
+    if measure is None or (ledger.is_alone and not metric.is_threshold):
+        return []
+    return [Judged(measure.row(metric.name, weight, ledger.settings.promote_at), measure.is_within)]
 
 
 # --- beside stable -----------------------------------------------------------------------------------

@@ -45,12 +45,24 @@ class RoleWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """The values of one metric of a policy in one window, a part for each of its queries.
+
+    ``stable`` is empty for a threshold, which only asks about the canary.
+    """
+
+    canary: tuple[float, ...]
+    stable: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """One closed interval (start, end] in seconds.
 
     A role is None, and ``missing`` says why, when the window holds no information.  ``weight`` is
     the percent of requests meant for the canary, None when it is not recorded.  ``unsupported`` has
-    a sentence for each metric whose buckets cannot be compared.
+    a sentence for each metric whose buckets cannot be compared, or whose query cannot be used.
+    ``readings`` has the metrics of the policy that gave a number.
     """
 
     start: float
@@ -60,6 +72,7 @@ class Window:
     missing: str | None = None
     weight: float | None = None
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,16 @@ def increase(values: Iterable[float | None]) -> int | None:
     None in *values* is a series that is not there, so it counts 0.  A value that is no finite number
     makes the whole result None.  The result is never negative.
     """
+    found = growth(values)
+    return None if found is None else round(found)
+
+
+def growth(values: Iterable[float | None]) -> float | None:
+    """Return the same before it is rounded, for sums of fractions."""
     steps = [0.0 if value is None else value for value in values]
     if not all(math.isfinite(step) for step in steps):
         return None
-    pairs = pairwise(steps)
-    return round(sum(after - before if after >= before else after for before, after in pairs))
+    return sum(after - before if after >= before else after for before, after in pairwise(steps))
 
 
 def layouts(scrapes: Scrapes) -> dict[str, Bounds | str]:
@@ -126,7 +144,7 @@ def align(
     known, unsupported = _comparable(scrapes, bounds)
     roles = [_targets(scrapes, revision, known) for revision in (stable, canary)]
     out = []
-    for instants in _instants(origin, until, window, step):
+    for instants in instants_of(origin, until, window, step):
         left, right = (_sum(_pods(role, instants, known)) for role in roles)
         start, end = instants[0] / 1000, instants[-1] / 1000
         if left and right:
@@ -148,7 +166,7 @@ def history(
     """Return stable's closed windows before the run, each by pod; a window without a pod is left out."""
     known, _ = _comparable(scrapes, {})
     targets = _targets(scrapes, stable, known)
-    windows = (_pods(targets, instants, known) for instants in _instants(origin, until, window, step))
+    windows = (_pods(targets, instants, known) for instants in instants_of(origin, until, window, step))
     return tuple(pods for pods in windows if pods)
 
 
@@ -183,7 +201,7 @@ class _Target:
 def _layout(metric: str, series: Sequence[PodSeries]) -> Bounds | str:
     by_target: dict[tuple[str, str], set[float]] = {}
     for one in series:
-        by_target.setdefault(_address(one), set()).add(float(one.labels["le"]))
+        by_target.setdefault(address(one), set()).add(float(one.labels["le"]))
     found = sorted({tuple(sorted(bounds)) for bounds in by_target.values()})
     if len(found) == 1:
         return found[0]
@@ -214,7 +232,8 @@ def _print(bounds: Bounds | str) -> str:
     return bounds if isinstance(bounds, str) else " ".join(f"{bound:g}" for bound in bounds)
 
 
-def _instants(origin: float, until: float, window: float, step: float) -> Iterable[list[int]]:
+def instants_of(origin: float, until: float, window: float, step: float) -> Iterable[list[int]]:
+    """Yield the instants of each closed window in milliseconds, both ends included."""
     for number in range(int((until - origin) // window)):
         start = origin + number * window
         yield [round(1000 * (start + i * step)) for i in range(round(window / step) + 1)]
@@ -229,7 +248,7 @@ def _targets(scrapes: Scrapes, revision: str, known: Mapping[str, Bounds]) -> li
         _Target(
             pod=address[0],
             instants=frozenset(
-                t for family in everything for one in family.get(address, ()) for t, _ in _keyed(one)
+                t for family in everything for one in family.get(address, ()) for t, _ in keyed(one)
             ),
             requests=_values(requests.get(address, ())) if scrapes.requests else None,
             errors=[_values(family.get(address, ())) for family in errors],
@@ -239,7 +258,8 @@ def _targets(scrapes: Scrapes, revision: str, known: Mapping[str, Bounds]) -> li
     ]
 
 
-def _address(series: PodSeries) -> tuple[str, str]:
+def address(series: PodSeries) -> tuple[str, str]:
+    """Return the pod and the scrape target of a series."""
     instance = series.labels.get("instance", "")
     return series.labels.get("pod", instance), instance
 
@@ -248,22 +268,23 @@ def _by_address(series: Iterable[PodSeries], revision: str) -> dict[tuple[str, s
     out: dict[tuple[str, str], list[PodSeries]] = {}
     for one in series:
         if one.labels.get(REVISION_LABEL) == revision:
-            out.setdefault(_address(one), []).append(one)
+            out.setdefault(address(one), []).append(one)
     return out
 
 
-def _keyed(series: PodSeries) -> Iterable[tuple[int, float]]:
+def keyed(series: PodSeries) -> Iterable[tuple[int, float]]:
+    """Yield (milliseconds, value), as the instants of windows are counted."""
     return ((round(1000 * t), value) for t, value in series.values)
 
 
 def _values(series: Iterable[PodSeries]) -> list[Values]:
-    return [dict(_keyed(one)) for one in series]
+    return [dict(keyed(one)) for one in series]
 
 
 def _by_bound(series: Iterable[PodSeries]) -> dict[float, list[Values]]:
     out: dict[float, list[Values]] = {}
     for one in series:
-        out.setdefault(float(one.labels["le"]), []).append(dict(_keyed(one)))
+        out.setdefault(float(one.labels["le"]), []).append(dict(keyed(one)))
     return out
 
 

@@ -13,9 +13,42 @@ class Mode(StrEnum):
     OFF = "Off"
 
 
+class Kind(StrEnum):
+    """What a metric of a policy's own counts."""
+
+    HISTOGRAM = "histogram"
+    RATIO = "ratio"
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    SCORE = "score"
+    THRESHOLD = "threshold"
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A metric of a policy's own.
+
+    ``queries`` are its parts in order: ratio (bad, total), score (sum, count), else one.  The margins are
+    changes that are tolerated and unacceptable; with ``is_points`` they are added to stable's share, else
+    they multiply it.  ``least`` and ``most`` bound a threshold, of whose failing windows ``failure_limit``
+    are tolerated, in a row if ``is_consecutive``.
+    """
+
+    kind: Kind
+    queries: tuple[str, ...]
+    tolerated: float = 0.0
+    unacceptable: float = 0.0
+    is_points: bool = False
+    is_higher_better: bool = False
+    least: float | None = None
+    most: float | None = None
+    failure_limit: int = 0
+    is_consecutive: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric of the judge: ``errors``, or a latency histogram by its short name.
+    """One metric of the judge: ``errors``, a latency histogram by its short name, or one of a policy's own.
 
     The weight is relative to the other enforced metrics.
     """
@@ -23,6 +56,17 @@ class Metric:
     name: str
     mode: Mode = Mode.ENFORCE
     weight: float = 1.0
+    custom: Custom | None = None
+
+    @property
+    def is_threshold(self) -> bool:
+        """Tell whether it is held to bounds, so that it has no part in the evidence."""
+        return self.custom is not None and self.custom.kind is Kind.THRESHOLD
+
+    @property
+    def is_read(self) -> bool:
+        """Tell whether its numbers are values of queries, and no buckets."""
+        return self.custom is not None and self.custom.kind is not Kind.HISTOGRAM
 
 
 class Baseline(StrEnum):
@@ -105,6 +149,10 @@ class Settings:
 
     def weight(self, name: str) -> float:
         """Return the share of the evidence that metric *name* has: 0 unless it is enforced."""
-        enforced = {metric.name: metric.weight for metric in self.metrics if metric.mode is Mode.ENFORCE}
+        enforced = {
+            metric.name: metric.weight
+            for metric in self.metrics
+            if metric.mode is Mode.ENFORCE and not metric.is_threshold
+        }
         total = sum(enforced.values())
         return enforced.get(name, 0.0) / total if total else 0.0

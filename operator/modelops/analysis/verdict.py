@@ -20,6 +20,19 @@ class Outcome(StrEnum):
     CONTINUE = "Continue"
 
 
+class Form(StrEnum):
+    """How a number is shown."""
+
+    SHARE = "share"
+    VALUE = "value"
+
+    def show(self, number: float | None) -> str:
+        """Return *number* for people."""
+        if self is Form.SHARE:
+            return percent(number)
+        return "no value" if number is None else f"{number:.4g}"
+
+
 class Cause(StrEnum):
     """Why; the codes never change once released."""
 
@@ -33,6 +46,9 @@ class Cause(StrEnum):
     BASELINE_UNHEALTHY = "BaselineUnhealthy"
     NOT_COMPARABLE = "NotComparable"
     NO_RESOLUTION = "NoResolution"
+    INVALID_QUERY = "InvalidQuery"
+    THRESHOLD_FAILED = "ThresholdFailed"
+    THRESHOLDS_KEPT = "ThresholdsKept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +59,9 @@ class MetricVerdict:
     ``certificate`` and ``promote_at`` are None for a tail, of which no certificate is asked.
     A latency metric without a boundary has no numbers at all.  ``earlier`` are the boundaries in
     seconds by which the first of these requests were counted, before stable got too fast or too slow
-    for them.  ``limit`` is the fixed share that the canary was held to, None beside stable.
+    for them.  ``limit`` is the fixed share that the canary was held to, None beside stable.  A metric of a
+    policy's own may have values instead of shares; one that is held to bounds has a ``rule``, which tells
+    them and how often they were broken, and no evidence: ``has_broken`` is whether that was too often.
     """
 
     name: str
@@ -59,6 +77,9 @@ class MetricVerdict:
     promote_at: float | None
     earlier: tuple[float, ...] = ()
     limit: float | None = None
+    form: Form = Form.SHARE
+    rule: str = ""
+    has_broken: bool = False
 
     @property
     def label(self) -> str:
@@ -75,9 +96,11 @@ class MetricVerdict:
 
     def describe(self) -> str:
         """Return both shares and both counts; or the canary's and its limit."""
+        if self.rule:
+            return f"{self.label} {self.form.show(self.canary)}, {self.rule}"
         if self.limit is not None:
             return f"{self.label} {percent(self.canary)} (n={self.n_canary}), limit {percent(self.limit)}"
-        shares = f"{percent(self.canary)} vs {percent(self.stable)}"
+        shares = f"{self.form.show(self.canary)} vs {self.form.show(self.stable)}"
         return f"{self.label} {shares} (n={self.n_canary}, {self.n_stable})"
 
     def to_status(self) -> dict[str, Any]:
@@ -85,7 +108,7 @@ class MetricVerdict:
         out = {
             "name": self.name,
             "boundary": None if self.boundary is None else f"{self.boundary:g}",
-            "canary": percent(self.canary) + self.over,
+            "canary": self.form.show(self.canary) + self.over,
             **self._beside(),
             "weight": brief(self.weight),
             "regression": brief(self.regression),
@@ -98,15 +121,17 @@ class MetricVerdict:
 
     def _beside(self) -> dict[str, Any]:
         """Return what the canary's share is held to, and the counts."""
+        if self.rule:
+            return {"rule": self.rule, "n": {"canary": self.n_canary}}
         if self.limit is not None:
             return {"limit": percent(self.limit) + self.over, "n": {"canary": self.n_canary}}
         return {
-            "stable": percent(self.stable) + self.over,
+            "stable": self.form.show(self.stable) + self.over,
             "n": {"canary": self.n_canary, "stable": self.n_stable},
         }
 
     def _verdict(self) -> str:
-        if self.robust >= STEP_BACK_AT or self.regression >= CERTAIN:
+        if self.robust >= STEP_BACK_AT or self.regression >= CERTAIN or self.has_broken:
             return "Worse"
         if (
             self.certificate is not None

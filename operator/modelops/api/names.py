@@ -27,6 +27,8 @@ DIGEST = "modelops.dev/digest"
 """As label the first 63 letters of `digest_label`, as annotation the whole digest."""
 ENVIRONMENT = "modelops.dev/environment"
 DEFAULT_POLICY = "modelops.dev/default-rollout-policy"
+EVALUATES = "modelops.dev/evaluates"
+"""On an evaluation Job and its pod: the service whose candidate it judges."""
 DELIVERY_SECRET = "modelops.dev/delivery"
 
 GROUP_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"

@@ -13,7 +13,6 @@ from modelops.api.meta import (
     Column,
     Conditions,
     Count,
-    Line,
     ListMap,
     Malformed,
     Names,
@@ -24,8 +23,14 @@ from modelops.api.meta import (
     Spec,
     Status,
     Unbuilt,
-    Word,
     refusals,
+)
+from modelops.api.metrics import (
+    BESIDE_STABLE,
+    Metric,
+    MetricMode,
+    MetricSetting,
+    metric_setting,
 )
 from modelops.api.quantities import (
     Duration,
@@ -33,6 +38,7 @@ from modelops.api.quantities import (
     Percent,
     Points,
     cel_percent,
+    cel_points,
     parse_duration,
     parse_percent,
     parse_points,
@@ -101,14 +107,6 @@ class PinnedBy(StrEnum):
 
     GATEWAY = "Gateway"
     COOKIE = "Cookie"
-
-
-class MetricMode(StrEnum):
-    """What a metric may do."""
-
-    ENFORCE = "Enforce"
-    REPORT = "Report"
-    OFF = "Off"
 
 
 class NoDataAction(StrEnum):
@@ -183,6 +181,10 @@ RECREATE_CANARY = "capacity Recreate belongs to strategy Canary; change one of t
 RECREATE_DECIDES = (
     "with capacity Recreate nothing serves while somebody decides; use approval.beforeStart instead"
 )
+RECREATE_EVALUATES = (
+    "with capacity Recreate nothing serves while a Job evaluates; evaluate it elsewhere, and ask for "
+    "approval.beforeStart"
+)
 NO_CANARY = "blue-green has no canary; remove canary, or set strategy to Canary"
 NO_BLUE_GREEN = "blueGreen belongs to strategy BlueGreen; remove it or change the strategy"
 NO_SHADOW = "shadow belongs to strategy Shadow; remove it or change the strategy"
@@ -197,6 +199,11 @@ OWN_ROUTE_NEEDS_GATEWAY = "a route of your own has a gateway; remove routeRef or
 REPLICAS_ALONE = (
     "without a gateway nothing is mirrored, matched or pinned; use provider GatewayAPI, or remove shadow, "
     "canary.mirrorFirst, canary.match and canary.sessionAffinity"
+)
+
+NOTHING_BESIDE = (
+    "ratio, counter, gauge and score need a stable version that answers like requests; with matched "
+    "requests, a preview or baseline None use a threshold, or set mode to Off"
 )
 
 _PRESET_METRICS = {
@@ -415,10 +422,19 @@ class ErrorMargins(Spec):
 class QualityMargins(Spec):
     """How much worse the answers may be."""
 
+    rules: ClassVar = (
+        Rule(
+            f"{_or(cel_points('self.maxDrop'), 'maxDrop', '1.0')}"
+            f" < {_or(cel_points('self.unacceptable'), 'unacceptable', '3.0')}",
+            "maxDrop must be below unacceptable, 1pp and 3pp when absent; correct one of them",
+            path=".maxDrop",
+        ),
+    )
+
     max_drop: Points | None = None
-    """Drop up to which a candidate is as good, such as 1pp."""
+    """Drop up to which a candidate is as good, in percentage points.  Absent: 1pp."""
     unacceptable: Points | None = None
-    """Drop that must be ruled out before promotion, such as 3pp."""
+    """Drop that must be ruled out before promotion, in percentage points.  Absent: 3pp."""
 
 
 class Margins(Spec):
@@ -428,11 +444,8 @@ class Margins(Spec):
     """How much slower.  Absent: 10% is as good, 30% is unacceptable."""
     errors: ErrorMargins | None = None
     """How many more errors.  Absent: 25% is as good, 100% unacceptable, below 0.5% no matter, SLO 1%."""
-    quality: Annotated[
-        QualityMargins | None,
-        Refused("quality metrics are not supported yet; leave the margin for quality out"),
-    ] = None
-    """How much worse the answers; not supported yet."""
+    quality: QualityMargins | None = None
+    """How much worse the answers, by metrics of your own.  Absent: 1pp is as good, 3pp is unacceptable."""
 
 
 _BUDGET = Rule(
@@ -449,38 +462,6 @@ class Confidence(Spec):
     it is held to fixed limits.  Absent: 0.01."""
     missed_regression: Annotated[float | None, _BUDGET] = None
     """Probability that an unacceptable candidate is promoted, over the whole run.  Absent: 0.05."""
-
-
-_CUSTOM_METRIC = "custom metrics are not supported yet; use errors, ttft, tpot or e2e"
-
-
-class Metric(Spec):
-    """One metric, added or overridden by its name."""
-
-    name: Annotated[Word, Refused(_CUSTOM_METRIC, ("errors", "ttft", "tpot", "e2e"))]
-    """Built-in metric: errors, ttft (first token), tpot (each further token) or e2e (whole request)."""
-    mode: MetricMode | None = None
-    """Enforce, Report (shown, decides nothing) or Off.  Absent: Enforce."""
-    weight: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Share of the error budget, relative to the other metrics.  Absent: 1."""
-    margin: Annotated[Line | None, Refused(_CUSTOM_METRIC)] = None
-    """Margin of a metric of your own; not supported yet."""
-    histogram: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Histogram of your own; not supported yet."""
-    ratio: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Share of bad events; not supported yet."""
-    counter: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Events without a total; not supported yet."""
-    gauge: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Level of your own; not supported yet."""
-    score: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Mean score; not supported yet."""
-    threshold: Annotated[Unbuilt | None, Refused(_CUSTOM_METRIC)] = None
-    """Fixed bound; not supported yet."""
-    provider: Annotated[
-        Unbuilt | None, Refused("a Prometheus per metric is not supported yet; leave provider out")
-    ] = None
-    """Prometheus of this metric; not supported yet."""
 
 
 class NoData(Spec):
@@ -570,6 +551,19 @@ class PolicyApproval(Spec):
     """Whether a run waits before promotion; it is judged meanwhile.  Absent: false."""
 
 
+class Evaluation(Spec):
+    """A Job that judges the answers of a candidate before its first request of users."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512)]
+    """Image of the Job.  It finds MODELOPS_CANDIDATE_URL and MODELOPS_STABLE_URL in its environment, and ends
+    with {"v": 1, "verdict": "Pass|Warn|Fail", "samples": N, "metrics": {NAME: TEXT}} as termination message,
+    at most 4096 bytes.  It runs without a token of the API and without root."""
+    args: Annotated[tuple[Annotated[str, Field(max_length=1024)], ...] | None, Field(max_length=32)] = None
+    """Arguments of the image.  Absent: none."""
+    timeout: Duration | None = None
+    """Time for it to end; without a result the run waits for a person.  Absent: 30m."""
+
+
 class BlueGreen(Spec):
     """The whole candidate beside the stable version, then all requests at once."""
 
@@ -647,10 +641,24 @@ def _is_not(strategy: str) -> str:
 _NO_RECREATE = "(!has(self.canary) || !has(self.canary.capacity) || self.canary.capacity != 'Recreate')"
 
 
+_ALONE = (
+    f"({_is('BlueGreen')} || (has(self.canary) && has(self.canary.match))"
+    " || (has(self.analysis.baseline) && self.analysis.baseline == 'None'))"
+)
+_NEEDS_STABLE = " || ".join(f"has(m.{kind})" for kind in BESIDE_STABLE)
+
+
 class PolicySpec(Spec):
     """How a service goes from one version to the next; an empty one is complete."""
 
     rules: ClassVar = (
+        Rule(
+            f"!has(self.analysis) || !has(self.analysis.metrics) || !{_ALONE} || self.analysis.metrics.all(m,"
+            f" (has(m.mode) && m.mode == 'Off') || !({_NEEDS_STABLE}))",
+            NOTHING_BESIDE,
+            "FieldValueForbidden",
+            ".analysis.metrics",
+        ),
         Rule(f"{_is_not('BlueGreen')} || !has(self.canary)", NO_CANARY, "FieldValueForbidden", ".canary"),
         Rule(
             f"{_is('BlueGreen')} || !has(self.blueGreen)", NO_BLUE_GREEN, "FieldValueForbidden", ".blueGreen"
@@ -675,6 +683,12 @@ class PolicySpec(Spec):
             RECREATE_DECIDES,
             "FieldValueForbidden",
             ".approval",
+        ),
+        Rule(
+            f"{_NO_RECREATE} || !has(self.evaluation)",
+            RECREATE_EVALUATES,
+            "FieldValueForbidden",
+            ".evaluation",
         ),
         Rule(
             "!has(self.traffic) || !has(self.traffic.provider) || self.traffic.provider != 'Replicas'"
@@ -710,6 +724,9 @@ class PolicySpec(Spec):
     """How a candidate is judged.  Absent: by the preset of its runtime."""
     approval: PolicyApproval | None = None
     """Where a run waits for a person.  Absent: nowhere."""
+    evaluation: Evaluation | None = None
+    """Job that judges the candidate when it is ready, before the first step: Pass lets it begin, Warn too but
+    a person must approve the promotion, Fail rolls back, and without a result it waits.  Absent: none."""
     hooks: Annotated[
         tuple[Unbuilt, ...] | None,
         Refused("hooks are not supported yet; leave hooks out and pause at a step with pause: Manual"),
@@ -861,12 +878,12 @@ class ErrorMargin:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricSetting:
-    """One metric and what it may do."""
+class EvaluationSetting:
+    """A Job that judges a candidate."""
 
-    name: str
-    mode: MetricMode
-    weight: int
+    image: str
+    args: tuple[str, ...]
+    timeout: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -918,6 +935,8 @@ class Policy:
     your_route: YourRoute | None
     """None: the operator makes a route, or none splits."""
     accept_timeout: timedelta
+    evaluation: EvaluationSetting | None
+    """None: nothing judges the answers before promotion."""
     approves_start: bool
     approves_promotion: bool
 
@@ -991,7 +1010,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         baseline=analysis.baseline or Baseline.STABLE,
         latency=_latency(analysis),
         errors=_errors(analysis),
-        quality=Margin(*(parse_points(text) for text in QUALITY_MARGIN)),
+        quality=_quality(analysis),
         false_rollback=_budget("falseRollback", confidence.false_rollback, FALSE_ROLLBACK),
         missed_regression=_budget("missedRegression", confidence.missed_regression, MISSED_REGRESSION),
         metrics=_metrics(analysis),
@@ -1011,6 +1030,7 @@ def _in_force(spec: PolicySpec) -> Policy:
         provider=traffic.provider or Provider.AUTO,
         your_route=_your_route(traffic.route_ref),
         accept_timeout=_duration("traffic.acceptTimeout", traffic.accept_timeout, "2m"),
+        evaluation=_evaluation(spec),
         approves_start=bool(approval.before_start),
         approves_promotion=bool(approval.before_promotion),
     )
@@ -1033,11 +1053,21 @@ def _goes_together(spec: PolicySpec) -> None:
     _require(not (is_shadow and recreates), "strategy", RECREATE_CANARY)
     _require(not recreates or is_alone, "canary.capacity", RECREATE_ALONE)
     _require(not (recreates and decides), "approval", RECREATE_DECIDES)
+    _require(not (recreates and spec.evaluation), "evaluation", RECREATE_EVALUATES)
     _require(not canary.match or not (has_steps or canary.session_affinity), "canary.match", MATCH_ALONE)
     _require(not (by_pods and shapes), "traffic", REPLICAS_ALONE)
     is_yours = bool(spec.traffic and spec.traffic.route_ref)
     _require(not (is_yours and by_pods), "traffic.routeRef", OWN_ROUTE_NEEDS_GATEWAY)
     _require(not (is_yours and shapes), "traffic", WEIGHTS_ALONE)
+    _require(not _compares_alone(spec, canary), "analysis.metrics", NOTHING_BESIDE)
+
+
+def _compares_alone(spec: PolicySpec, canary: Canary) -> bool:
+    """Return whether a metric needs a stable version beside the candidate where there is none."""
+    analysis = spec.analysis or Analysis()
+    is_alone = spec.strategy is Strategy.BLUE_GREEN or canary.match or analysis.baseline is Baseline.NONE
+    given = [m for m in analysis.metrics or () if m.mode is not MetricMode.OFF]
+    return bool(is_alone) and any(getattr(m, kind) for m in given for kind in BESIDE_STABLE)
 
 
 def _your_route(given: RouteRef | None) -> YourRoute | None:
@@ -1081,6 +1111,15 @@ def _switch(spec: PolicySpec) -> Switch | None:
     given = spec.blue_green or BlueGreen()
     is_automatic = True if given.auto_promote is None else given.auto_promote
     return Switch(given.preview_replicas, is_automatic, _duration("blueGreen.bake", given.bake, "10m"))
+
+
+def _evaluation(spec: PolicySpec) -> EvaluationSetting | None:
+    given = spec.evaluation
+    if given is None:
+        return None
+    return EvaluationSetting(
+        given.image, given.args or (), _duration("evaluation.timeout", given.timeout, "30m")
+    )
 
 
 def _steps(spec: PolicySpec, canary: Canary) -> tuple[int, ...]:
@@ -1173,6 +1212,15 @@ def _min_requests(analysis: Analysis) -> int:
     return given
 
 
+def _quality(analysis: Analysis) -> Margin:
+    given = (analysis.margins or Margins()).quality or QualityMargins()
+    path = "analysis.margins.quality"
+    low = _read(parse_points, f"{path}.maxDrop", given.max_drop, QUALITY_MARGIN[0])
+    high = _read(parse_points, f"{path}.unacceptable", given.unacceptable, QUALITY_MARGIN[1])
+    _require(low < high < 1, f"{path}.maxDrop", "wanted less than unacceptable; correct one of them")
+    return Margin(low, high)
+
+
 def _ordered(path: str, low: str | None, high: str | None, defaults: tuple[str, str]) -> tuple[float, float]:
     max_regression = _percent(f"{path}.maxRegression", low, defaults[0])
     unacceptable = _percent(f"{path}.unacceptable", high, defaults[1])
@@ -1200,4 +1248,4 @@ def _metrics(analysis: Analysis) -> tuple[MetricSetting, ...]:
     _require(
         judged, "analysis.metrics", "preset None judges by no metric; remove metrics or choose another preset"
     )
-    return tuple(MetricSetting(m.name, m.mode or MetricMode.ENFORCE, m.weight or 1) for m in given)
+    return tuple(metric_setting(m, f"spec.analysis.metrics[{i}]") for i, m in enumerate(given))

@@ -136,6 +136,11 @@ def _trim(number: float) -> str:
     return f"{number:.4f}".rstrip("0").rstrip(".")
 
 
+def cel_points(expression: str) -> str:
+    """Return a CEL expression for the percentage points, as a number, that the text *expression* writes."""
+    return f"double({expression}.replace('pp', ''))"
+
+
 def cel_percent(expression: str) -> str:
     """Return a CEL expression for the percentage, as a number, that the text *expression* writes."""
     return f"double({expression}.replace('%', ''))"

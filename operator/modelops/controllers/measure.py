@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from modelops.analysis import queries, samples
+from modelops.analysis import queries, readings, samples
 from modelops.analysis.frozen import HISTORY_WINDOWS, Frozen, History
-from modelops.analysis.samples import Bounds, PodSeries, Scrapes
+from modelops.analysis.samples import Bounds, PodSeries, Scrapes, Window
+from modelops.analysis.settings import Metric
 from modelops.clients.errors import Invalid, Unavailable
 from modelops.clients.prometheus import Prometheus
 from modelops.controllers.references import RUNNING, YES
@@ -21,6 +22,7 @@ from modelops.engines import by_name
 from modelops.engines.base import METERED, Queries
 from modelops.plan import Reason
 from modelops.rollouts.state import Phase, Revision, Rollout
+from modelops.serving import eras
 from modelops.serving.snapshot import Measured
 from modelops.serving.status import read_rollout
 
@@ -49,6 +51,8 @@ class Run:
     needs_history: bool
     bounds: Mapping[str, Bounds]
     """Buckets by metric, once they are frozen."""
+    metrics: tuple[Metric, ...] = ()
+    """What the run is judged by, with the queries of the policy's own metrics."""
 
     @property
     def step(self) -> float:
@@ -115,10 +119,9 @@ class Measuring:
         self._parts.observations.put(run.key, MEASURED, measured)
 
     async def _ask(self, run: Run) -> Measured:
-        names = run.queries
         selector = queries.Selector(run.key.namespace, run.key.name, (run.stable, run.canary))
         end = run.origin + run.closed * run.window
-        scrapes = await self._scrapes(names, selector, run.origin, end, run.step)
+        scrapes = await self._scrapes(run, selector, run.origin, end)
         windows = samples.align(
             scrapes,
             stable=run.stable,
@@ -129,9 +132,10 @@ class Measuring:
             step=run.step,
             bounds=run.bounds,
         )
-        return Measured(run.run_id, windows, await self._history(run, names, selector))
+        windows = await self._read(run, windows, end)
+        return Measured(run.run_id, windows, await self._history(run, selector))
 
-    async def _history(self, run: Run, names: Queries, selector: queries.Selector) -> History | None:
+    async def _history(self, run: Run, selector: queries.Selector) -> History | None:
         """Return stable's hour before the run; read once a run, since it is frozen then."""
         if not run.needs_history:
             return None
@@ -139,7 +143,7 @@ class Measuring:
         if known is not None and known[0] == run.run_id:
             return known[1]
         origin = run.origin - HISTORY_WINDOWS * run.window
-        scrapes = await self._scrapes(names, selector, origin, run.origin, run.step)
+        scrapes = await self._scrapes(run, selector, origin, run.origin)
         windows = samples.history(
             scrapes, stable=run.stable, origin=origin, until=run.origin, window=run.window, step=run.step
         )
@@ -148,25 +152,44 @@ class Measuring:
         self._histories[run.key] = (run.run_id, history)
         return history
 
-    async def _scrapes(
-        self,
-        names: Queries,
-        selector: queries.Selector,
-        start: float,
-        end: float,
-        step: float,
-    ) -> Scrapes:
-        answers = {}
-        for text in queries.texts(names, selector):
-            series = await self._prometheus.query_range(
-                text,
-                datetime.fromtimestamp(start, UTC),
-                datetime.fromtimestamp(end, UTC),
-                timedelta(seconds=step),
-                lookback=timedelta(seconds=step),
-            )
-            answers[text] = [PodSeries(s.labels, s.values) for s in series]
-        return queries.assemble(names, selector, answers)
+    async def _scrapes(self, run: Run, selector: queries.Selector, start: float, end: float) -> Scrapes:
+        more = readings.histograms(run.metrics)
+        answers = {
+            text: await self._series(run, text, start, end)
+            for text in queries.texts(run.queries, selector, more)
+        }
+        return queries.assemble(run.queries, selector, answers, more)
+
+    async def _read(self, run: Run, windows: tuple[Window, ...], end: float) -> tuple[Window, ...]:
+        """Return *windows* with what the policy's own queries gave; a wrong query spoils itself alone."""
+        metrics = readings.read_metrics(run.metrics)
+        if not metrics or not windows:
+            return windows
+        place = run.key.namespace, run.key.name
+        roles = readings.Pair(*(queries.Selector(*place, (role,)) for role in (run.canary, run.stable)))
+        answers: dict[str, list[PodSeries] | str] = {}
+        for text in readings.texts(metrics, roles, run.window):
+            try:
+                answers[text] = await self._series(run, text, run.origin, end)
+            except Invalid as error:
+                answers[text] = str(error)
+        found, faults = readings.readings(
+            metrics, roles, answers, origin=run.origin, until=end, window=run.window, step=run.step
+        )
+        return tuple(
+            replace(window, readings=one, unsupported={**window.unsupported, **faults})
+            for window, one in zip(windows, found, strict=True)
+        )
+
+    async def _series(self, run: Run, text: str, start: float, end: float) -> list[PodSeries]:
+        series = await self._prometheus.query_range(
+            text,
+            datetime.fromtimestamp(start, UTC),
+            datetime.fromtimestamp(end, UTC),
+            timedelta(seconds=run.step),
+            lookback=timedelta(seconds=run.step),
+        )
+        return [PodSeries(s.labels, s.values) for s in series]
 
 
 def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
@@ -176,6 +199,7 @@ def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
     stable, canary = _roles(state)
     if stable is None or canary is None or state.ready_at is None:
         return None
+    settings = eras.in_force(state)
     seconds = int(window.total_seconds())
     origin = int(state.ready_at.timestamp())
     closed = max(0, int((now - SETTLE_SECONDS - origin) // seconds))
@@ -190,6 +214,7 @@ def run_of(row: OwnRow, window: timedelta, now: float) -> Run | None:
         queries=_queries(status, canary),
         needs_history=not state.frozen,
         bounds=Frozen.from_status(state.frozen).bounds if state.frozen else {},
+        metrics=settings.metrics if settings else (),
     )
 
 

@@ -186,6 +186,8 @@ def of_pod(row: Row, store: Store) -> Iterable[Key]:
         yield Key("InferenceService", row.namespace, row.service)
     if row.job and row.version:
         yield Key("ModelVersion", row.namespace, row.version)
+    if row.evaluates:
+        yield Key("InferenceService", row.namespace, row.evaluates)
 
 
 def of_child(row: Row, store: Store) -> Iterable[Key]:
@@ -208,7 +210,10 @@ def of_gateway(row: Row, store: Store) -> Iterable[Key]:
 
 def of_job(row: Row, store: Store) -> Iterable[Key]:
     assert isinstance(row, rows.JobStored)
-    return (Key("ModelVersion", row.namespace, row.version),) if row.version else ()
+    if row.version:
+        yield Key("ModelVersion", row.namespace, row.version)
+    if row.service:
+        yield Key("InferenceService", row.namespace, row.service)
 
 
 def of_model_node(row: Row, store: Store) -> Iterable[Key]:

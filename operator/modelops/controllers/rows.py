@@ -54,6 +54,8 @@ class PodStored(Row):
     version: str = ""
     digest: str = ""
     job: str = ""
+    evaluates: str = ""
+    """Service whose candidate the pod's Job judges."""
     node: str = ""
     is_ready: bool = False
     is_worker: bool = False
@@ -91,6 +93,7 @@ def pod(obj: Manifest) -> PodStored:
         version=intern(labels.get(names.VERSION_LABEL, "")),
         digest=intern(labels.get(names.DIGEST, "")),
         job=job,
+        evaluates=intern(labels.get(names.EVALUATES, "")),
         node=node,
         is_ready=_is_true(status, "Ready"),
         is_worker=labels.get(names.GROUP_INDEX, "0") != "0",
@@ -214,9 +217,10 @@ def child_drifted(row: Row, wanted: Manifest) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStored(Row):
-    """A resolve Job."""
+    """A Job that pins a version, or that evaluates the candidate of a service."""
 
     version: str
+    service: str
     is_done: bool
     is_failed: bool
     fault: str
@@ -234,6 +238,7 @@ def job(obj: Manifest) -> JobStored:
     return JobStored.of(
         obj,
         version=labels.get(names.VERSION_LABEL, ""),
+        service=labels.get(names.EVALUATES, ""),
         is_done=done,
         is_failed=failed is not None,
         fault=f"{failed.get('reason', '')}: {failed.get('message', '')}" if failed else "",

@@ -32,6 +32,7 @@ from modelops.serving.snapshot import (
     ApexRow,
     ChildRow,
     Defaults,
+    EvaluationRow,
     LentRow,
     Measured,
     PodRow,
@@ -98,6 +99,7 @@ class Services:
             runtime=_runtime(model),
             pods=tuple(_pods(reading, key)),
             children=tuple(_children(reading, service.uid)),
+            evaluations=tuple(_evaluations(reading, service.uid)),
             monitors=tuple(_monitors(reading, service.uid)),
             route=_route(reading, HTTP_ROUTE, key),
             grpc_route=_route(reading, GRPC_ROUTE, key),
@@ -382,6 +384,16 @@ def _children(reading: Reading, uid: str) -> Iterable[ChildRow]:
     for row in reading.owned(HTTP_ROUTE, uid):
         if isinstance(row, route_rows.RouteStored) and row.revision:
             yield ChildRow(HTTP_ROUTE, ROUTE_API, row.name, row.uid, row.revision)
+
+
+def _evaluations(reading: Reading, uid: str) -> Iterable[EvaluationRow]:
+    for row in reading.owned("Job", uid):
+        assert isinstance(row, rows.JobStored)
+        pods = [pod for pod in reading.owned("Pod", row.uid) if isinstance(pod, rows.PodStored)]
+        said = [pod.last_words for pod in pods if pod.last_words]
+        pending = [pod.pending for pod in pods if pod.pending]
+        fault = row.fault or (pending[0] if pending else "")
+        yield EvaluationRow(row.name, row.uid, said[-1] if said else "", row.is_failed, fault)
 
 
 def _monitors(reading: Reading, uid: str) -> Iterable[Ref]:

@@ -14,7 +14,7 @@ from modelops.rollouts.promotion import bake, take_over
 from modelops.rollouts.retreat import harm, unwind
 from modelops.rollouts.seen import Seen, Step, agrees
 from modelops.rollouts.starts import admit, desire, first
-from modelops.rollouts.state import KEEP_SPANS, Phase, Rollout, Room, Span
+from modelops.rollouts.state import KEEP_SPANS, Evaluated, Phase, Rollout, Room, Span
 from modelops.rollouts.steps import climb
 from modelops.rollouts.traffic import asked_weight
 from modelops.rollouts.verified import checked, trusted
@@ -48,6 +48,7 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
     """
     observed, seen, trust = trusted(state, seen, now)
     drift, observed = _drift(state, seen), _observed(observed, seen, now)
+    observed, judged = _evaluated(observed, seen, now)
     observed, strayed = checked(observed, seen)
     for move in _MOVES:
         step = move(observed, seen, now)
@@ -56,7 +57,7 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
     else:
         step = Step(observed, after=after(observed, seen, now))
     told = tuple(_timed(event, state, now) for event in step.events)
-    events = (*trust, *drift, *strayed, *told)
+    events = (*trust, *drift, *strayed, *judged, *told)
     return replace(step, state=_noted(state, step.state, seen, now), events=events)
 
 
@@ -68,6 +69,16 @@ def _observed(state: Rollout, seen: Seen, now: datetime) -> Rollout:
     state = replace(_stepped(state, seen), accepted=seen.route.candidate_weight)
     state = _accepted(state, seen, now) if state.is_at_step else replace(state, unaccepted_at=None)
     return _readied(state, seen, now)
+
+
+def _evaluated(state: Rollout, seen: Seen, now: datetime) -> tuple[Rollout, tuple[Event, ...]]:
+    """Keep what the evaluation of this run says, once: its Job may go, and its word stays."""
+    found = seen.evaluation
+    if found is None or not found.grade or state.evaluation is not None or state.candidate is None:
+        return state, ()
+    kind = "Normal" if found.grade == "Pass" else "Warning"
+    event = Event(kind, f"Evaluation{found.grade}", found.message)
+    return replace(state, evaluation=Evaluated(found.grade, found.message, now)), (event,)
 
 
 def _stepped(state: Rollout, seen: Seen) -> Rollout:

@@ -11,9 +11,13 @@ from modelops.rollouts.state import KEEP_REJECTED, Awaits, Phase, Revision, Roll
 
 
 def finish(state: Rollout, seen: Seen, rules: Rules, now: datetime, why: str, *, asks: bool = False) -> Step:
-    """Promote, or wait for a person who does (approval.beforePromotion, or *asks*)."""
+    """Promote, or wait for a person who does (approval.beforePromotion, a doubtful evaluation, or *asks*)."""
     assert state.candidate is not None
-    if rules.approves_promotion or asks:
+    found = state.evaluation
+    is_doubted = found is not None and found.grade == "Warn"
+    if found is not None:
+        why = f"{why}; {found.message.removeprefix(f'{seen.service}: ')}"
+    if rules.approves_promotion or asks or is_doubted:
         message = (
             f"{seen.service}: {why}; {state.candidate.version} needs approval to take all requests, "
             f"found none; run kubectl modelops rollout promote {seen.service}"
@@ -92,6 +96,7 @@ def idle(state: Rollout) -> Rollout:
         paused_at=None,
         pauses=(),
         eras=(),
+        evaluation=None,
         frozen={},
         step=0,
         step_at=None,

@@ -89,6 +89,7 @@ def _harms(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Iterator[
     assert state.candidate is not None
     version = state.candidate.version
     yield from _judged_harm(seen, rules)
+    yield from _judged_answers(state, seen, rules)
     yield from _restarts(seen.service, version, seen.candidate, rules)
     if state.unready_at is not None and now - state.unready_at >= rules.progress_deadline:
         yield Reason(
@@ -122,6 +123,13 @@ def _judged_harm(seen: Seen, rules: Rules) -> Iterator[Reason]:
     decides = rules.is_analysed and rules.rolls_back and not rules.is_suspended
     if judged is not None and judged.verdict == "Rollback" and decides:
         yield Reason(judged.reason, f"{seen.service}: {judged.message}")
+
+
+def _judged_answers(state: Rollout, seen: Seen, rules: Rules) -> Iterator[Reason]:
+    """Yield that the evaluation which the policy demands has failed."""
+    found, decides = state.evaluation, rules.rolls_back and not rules.is_suspended
+    if found is not None and found.grade == "Fail" and seen.evaluation is not None and decides:
+        yield Reason("EvaluationFailed", found.message)
 
 
 def _restarts(service: str, version: str, pods: Pods, rules: Rules) -> Iterator[Reason]:

@@ -76,6 +76,15 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a Job said about the candidate's answers."""
+
+    grade: str
+    """Pass, Warn or Fail; empty: nothing yet, or nothing that can be used."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """Everything the machine looks at."""
 
@@ -103,6 +112,8 @@ class Seen:
     judgement: Judgement | None = None
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None
+    evaluation: Evaluation | None = None
+    """None: the policy demands none."""
     action: Acted | None = None
     approval_of: str = ""
     """Model on which a Promote must be an approval; empty: the policy asks for none."""

@@ -105,6 +105,16 @@ class Acted:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What the candidate's evaluation said, once for the run; its Job may be gone."""
+
+    grade: str
+    """Pass, Warn or Fail."""
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A time in which a run stood still."""
 
@@ -200,6 +210,8 @@ class Rollout:
     promoted: tuple[str, ...] = ()
     """Hashes that were promoted, oldest first; the last is stable."""
     acted: Acted | None = None
+    evaluation: Evaluated | None = None
+    """What a Job said about the candidate in this run; None: nothing yet."""
     frozen: Mapping[str, Any] = field(default_factory=dict)
     """Boundaries of the judge, fixed for the run."""
     reason: str = ""
@@ -287,6 +299,7 @@ def to_status(state: Rollout) -> dict[str, Any]:
         ],
         "promoted": list(state.promoted),
         "acted": _acted(state.acted),
+        "evaluation": _evaluated(state.evaluation),
         "frozen": dict(state.frozen),
         "reason": state.reason,
         "message": state.message,
@@ -347,6 +360,7 @@ def from_status(status: Mapping[str, Any]) -> Rollout:
         ),
         promoted=tuple(status.get("promoted", ())),
         acted=_parse_acted(status.get("acted")),
+        evaluation=_parse_evaluated(status.get("evaluation")),
         frozen=dict(status.get("frozen", {})),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
@@ -378,6 +392,16 @@ def _parse_acted(value: Mapping[str, Any] | None) -> Acted | None:
         return None
     said = (value.get(key, "") for key in ("by", "approves"))
     return Acted(value["action"], value["runId"], value.get("wait"), *said)
+
+
+def _evaluated(found: Evaluated | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"verdict": found.grade, "message": found.message, "at": _print(found.at)}
+
+
+def _parse_evaluated(value: Mapping[str, Any] | None) -> Evaluated | None:
+    return Evaluated(value["verdict"], value.get("message", ""), _read(value["at"])) if value else None
 
 
 def _drop_none(fields: dict[str, Any]) -> dict[str, Any]:

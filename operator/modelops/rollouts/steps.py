@@ -62,12 +62,27 @@ def _begin(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | No
     if state.stable is None or state.paused_for or not is_settled(state, seen, now):
         return None
     assert candidate is not None
-    if rules.first is None or is_known(state, rules, candidate):
+    is_served = is_known(state, rules, candidate)
+    waiting = None if is_served else _unevaluated(state, seen)
+    if waiting is not None:
+        return None if waiting == state else Step(waiting)
+    if rules.first is None or is_served:
         why = "no steps by policy" if rules.first is None else "served before, inside the rollback window"
         return finish(state, seen, rules, now, f"{candidate.version} takes over: {why}")
     if state.ready_at is None or left(state.ready_at, rules.warmup, now) > ZERO:
         return None
     return _at_step(state, seen, rules, rules.first, now, "is warm")
+
+
+def _unevaluated(state: Rollout, seen: Seen) -> Rollout | None:
+    """Return the state that waits for an evaluation before the first request of users; None: it may begin."""
+    if seen.evaluation is None:
+        return None
+    found = state.evaluation or seen.evaluation
+    if found.grade in ("Pass", "Warn"):
+        return None
+    code = "EvaluationFailed" if found.grade else "EvaluationPending"
+    return replace(state, reason=code, message=found.message)
 
 
 def _previewed(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | None:

@@ -8,7 +8,7 @@ Source: research/rollouts.md 2.2 and 5.8.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,9 @@ from modelops.analysis.ledger import Span
 from modelops.analysis.settings import (
     Baseline,
     Confidence,
+    Custom,
     ErrorMargin,
+    Kind,
     LatencyMargin,
     Metric,
     Mode,
@@ -75,7 +77,7 @@ def to_wire(settings: Settings) -> dict[str, Any]:
         "latency": {_camel(k): v for k, v in asdict(settings.latency).items()},
         "errors": {_camel(k): v for k, v in asdict(settings.errors).items()},
         "confidence": {_camel(k): v for k, v in asdict(settings.confidence).items()},
-        "metrics": [{"name": m.name, "mode": m.mode.value, "weight": m.weight} for m in settings.metrics],
+        "metrics": [_metric_to(metric) for metric in settings.metrics],
         "steps": list(settings.steps),
         **({} if settings.baseline is Baseline.STABLE else {"baseline": settings.baseline.value}),
     }
@@ -90,11 +92,30 @@ def of_wire(wire: Mapping[str, Any]) -> Settings:
             errors["maxRegression"], errors["unacceptable"], errors["ignoreBelow"], errors["slo"]
         ),
         confidence=Confidence(confidence["falseRollback"], confidence["missedRegression"]),
-        metrics=tuple(Metric(m["name"], Mode(m["mode"]), m["weight"]) for m in wire["metrics"]),
+        metrics=tuple(_metric_of(metric) for metric in wire["metrics"]),
         steps=tuple(wire["steps"]),
         baseline=Baseline(wire.get("baseline", Baseline.STABLE)),
         **{name: timedelta(seconds=wire[_camel(name)]) for name in _TIMES},
     )
+
+
+def _metric_to(metric: Metric) -> dict[str, Any]:
+    out: dict[str, Any] = {"name": metric.name, "mode": metric.mode.value, "weight": metric.weight}
+    if metric.custom is not None:
+        custom = {_camel(key): value for key, value in asdict(metric.custom).items() if value is not None}
+        out["custom"] = {**custom, "kind": metric.custom.kind.value, "queries": list(metric.custom.queries)}
+    return out
+
+
+def _metric_of(wire: Mapping[str, Any]) -> Metric:
+    custom = wire.get("custom")
+    if custom is None:
+        return Metric(wire["name"], Mode(wire["mode"]), wire["weight"])
+    given = {
+        field.name: custom[_camel(field.name)] for field in fields(Custom) if _camel(field.name) in custom
+    }
+    given |= {"kind": Kind(custom["kind"]), "queries": tuple(custom["queries"])}
+    return Metric(wire["name"], Mode(wire["mode"]), wire["weight"], Custom(**given))
 
 
 _TIMES = ("window", "warmup", "no_data_after", "max_duration", "min_dwell")

@@ -9,7 +9,9 @@ from modelops.analysis import settings as judge_settings
 from modelops.analysis.frozen import Frozen, freeze
 from modelops.analysis.judge import judge
 from modelops.analysis.ledger import Era, Span
+from modelops.analysis.policy import metric_of
 from modelops.analysis.verdict import Verdict
+from modelops.api.metrics import MarginName
 from modelops.api.policy import Baseline, Policy, Preset
 from modelops.rollouts.rules import rules
 from modelops.rollouts.seen import Judgement
@@ -21,6 +23,11 @@ from modelops.serving.snapshot import Measured, Snapshot
 
 def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
     """Return the policy as the judge reads it; *runtime* says what preset Auto means."""
+    margins = {
+        MarginName.LATENCY: (policy.latency.max_regression, policy.latency.unacceptable),
+        MarginName.ERRORS: (policy.errors.max_regression, policy.errors.unacceptable),
+        MarginName.QUALITY: (policy.quality.max_regression, policy.quality.unacceptable),
+    }
     return judge_settings.Settings(
         window=policy.window,
         warmup=policy.warmup,
@@ -32,10 +39,7 @@ def settings(policy: Policy, runtime: Preset) -> judge_settings.Settings:
             policy.errors.slo,
         ),
         confidence=judge_settings.Confidence(policy.false_rollback, policy.missed_regression),
-        metrics=tuple(
-            judge_settings.Metric(m.name, judge_settings.Mode(m.mode.value), float(m.weight))
-            for m in policy.metric_settings(runtime)
-        ),
+        metrics=tuple(metric_of(m, margins) for m in policy.metric_settings(runtime)),
         no_data_after=policy.no_data_after,
         max_duration=policy.max_duration,
         min_dwell=policy.min_dwell,
@@ -100,7 +104,7 @@ def ask(
         in_force or settings(policy, seen.runtime),
         frozen,
         seen.measured.windows,
-        started_at=state.ready_at.timestamp(),
+        started_at=_started_at(state, policy),
         at_last_step=is_last,
         dwell_served=step_at is not None and now - step_at >= dwell,
         paused=paused,
@@ -108,6 +112,15 @@ def ask(
         carry=(seen.status.get("rollout") or {}).get("carry"),
         switched_at=switched if is_baking else None,
     )
+
+
+def _started_at(state: Rollout, policy: Policy) -> float:
+    """Return from when on the warm-up counts: no window in which the candidate was evaluated is evidence."""
+    assert state.ready_at is not None
+    ready = state.ready_at.timestamp()
+    if state.evaluation is None:
+        return ready
+    return max(ready, (state.evaluation.at - policy.warmup).timestamp())
 
 
 def _switched_at(state: Rollout) -> float:

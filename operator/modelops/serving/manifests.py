@@ -139,13 +139,7 @@ def pod_template(revision: Revision) -> Manifest:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": nobody(),
         "initContainers": [_wait(revision), *([_meter(revision)] if metered else [])],
         "containers": [engine_container(revision)],
         "volumes": _volumes(revision),
@@ -274,7 +268,7 @@ def _wait(revision: Revision) -> Manifest:
         "image": revision.images.operator,
         "imagePullPolicy": revision.images.pull_policy,
         "args": ["delivery", "wait", "--path", f"{MODEL_MOUNT}/files"],
-        "securityContext": _locked(),
+        "securityContext": locked(),
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
         "volumeMounts": [{"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True}],
     }
@@ -318,7 +312,7 @@ def _meter(revision: Revision) -> Manifest:
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "securityContext": _locked(),
+        "securityContext": locked(),
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
@@ -340,7 +334,7 @@ def engine_container(revision: Revision) -> Manifest:
         "command": list(launch.command),
         "args": list(launch.args),
         "env": [{"name": name, "value": value} for name, value in sorted(launch.env.items())],
-        "securityContext": _locked(),
+        "securityContext": locked(),
         "resources": resources,
         "terminationMessagePolicy": "FallbackToLogsOnError" if launch.tells else "File",
         "volumeMounts": [
@@ -461,7 +455,19 @@ def _affinity(revision: Revision) -> Manifest:
     return {"nodeAffinity": node}
 
 
-def _locked() -> Manifest:
+def nobody() -> Manifest:
+    """Return the security context of a pod that runs without root."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def locked() -> Manifest:
+    """Return the security context of a container that may do nothing."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,

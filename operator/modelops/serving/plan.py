@@ -19,6 +19,7 @@ from modelops.serving import (
     consent,
     demand,
     eras,
+    evaluations,
     features,
     groups,
     history,
@@ -254,6 +255,7 @@ def _situation(
         misrouted=count.wrong if count else None,
         is_doubted=count is not None and count.is_doubted,
         judgement=judgement,
+        evaluation=evaluations.told(seen, state),
         metrics_away_since=seen.measured.away_since,
         action=_asked(action) if action else None,
         approval_of=consent.model_of(seen, state),
@@ -326,6 +328,7 @@ def _children(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revis
     if out:
         launches = [kept[revision.hash].launch for revision, _, _ in roles if revision.hash in kept]
         out.append(manifests.network_policy(own, launches))
+    out += evaluations.wanted(seen, state)
     # Last: where it cannot be made, nothing else waits for it.
     monitor = [monitors.pod_monitor(own, seen.defaults.monitor)] if out and seen.defaults.monitor else []
     return (*_unique(out), *routes.wanted(seen, _routable(seen, state, kept), _launches(kept)), *monitor)
@@ -361,7 +364,7 @@ def _leftovers(seen: Snapshot, state: Rollout, kept: Mapping[str, manifests.Revi
     needed = {r.hash for r in (state.stable, candidate, state.previous) if r is not None}
     named = routes.named(seen, state)
     unmonitored = () if seen.defaults.monitor else seen.monitors
-    stale = (*routes.stale(seen, state, _launches(kept)), *unmonitored)
+    stale = (*routes.stale(seen, state, _launches(kept)), *unmonitored, *evaluations.stale(seen, state))
     return stale if named is None else (*stale, *_unneeded(seen, needed | named))
 
 

@@ -64,6 +64,19 @@ class ChildRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """A Job that evaluates a candidate, and its last words."""
+
+    name: str
+    uid: str
+    message: str = ""
+    """Termination message of its pod that ended well; empty: none was seen."""
+    is_failed: bool = False
+    fault: str = ""
+    """What the kubelet or the Job controller says is wrong, if anything."""
+
+
+@dataclass(frozen=True, slots=True)
 class RouteRow:
     """A route of the service's own, as the server and our parent Gateway see it."""
 
@@ -202,6 +215,7 @@ class Snapshot:
     """What preset Auto means for this model."""
     pods: tuple[PodRow, ...] = ()
     children: tuple[ChildRow, ...] = ()
+    evaluations: tuple[EvaluationRow, ...] = ()
     monitors: tuple[Ref, ...] = ()
     """PodMonitors of the service that are there."""
     route: RouteRow | None = None

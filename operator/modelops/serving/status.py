@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from modelops.analysis.verdict import Verdict
+from modelops.analysis.verdict import Cause, Verdict
 from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
 from modelops.rollouts.rules import NO_POLICY, rules
@@ -28,6 +28,8 @@ MOVING = frozenset(
 )
 """Phases in which the operator itself is at work; in the others it waits for somebody."""
 WAITING = "Waiting"
+UNDECIDABLE = (Cause.INVALID_QUERY, Cause.NO_RESOLUTION)
+"""What keeps a run from ever being promoted until somebody mends it."""
 ROLES = ("stable", "candidate", "rejected")
 """Parts of the rollout's memory that stand at the top of the status."""
 
@@ -65,7 +67,7 @@ def build(
     if model:
         memory["approval"] = {"model": model}
     memory |= _evidence(seen, state, verdict)
-    claims = _claims(seen, state, wanted, fitted, doubt, now)
+    claims = _claims(seen, state, wanted, fitted, doubt, verdict, now)
     status |= {
         "observedGeneration": generation,
         "rollout": memory,
@@ -214,12 +216,13 @@ def _claims(
     wanted: Revision | Reason,
     fitted: Fitted | None,
     doubt: Reason | None,
+    verdict: Verdict | None,
     now: datetime,
 ) -> tuple[Claim, ...]:
     admitted = _admitted(seen, state, wanted, fitted, doubt)
     placed = _placed(seen, wanted, fitted)
     routed = _routed(seen, state)
-    healthy = _healthy(seen, state, wanted)
+    healthy = _healthy(seen, state, wanted, verdict)
     stalled = _stalled(seen, state, wanted, fitted, now)
     ready = _serving(seen, state, (admitted, placed, routed))
     reconciling = _reconciling(seen, state, wanted, stalled, ready)
@@ -322,7 +325,7 @@ def _without_grpc(seen: Snapshot) -> str:
     return f"; it refuses the one for gRPC: {row.fault}" if row is not None and row.is_refused else ""
 
 
-def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason) -> Claim:
+def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason, verdict: Verdict | None) -> Claim:
     message = state.message or f"{seen.name}: no rollout yet"
     known = _rejection(state, wanted)
     if state.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
@@ -348,6 +351,8 @@ def _healthy(seen: Snapshot, state: Rollout, wanted: Revision | Reason) -> Claim
             f"weight stays at {state.weight} % until it does"
         )
         return Claim("RolloutHealthy", None, "MetricsUnavailable", text)
+    if verdict is not None and verdict.reason in UNDECIDABLE and state.phase is Phase.PROGRESSING:
+        return Claim("RolloutHealthy", None, verdict.reason.value, f"{seen.name}: {verdict.message}")
     return Claim("RolloutHealthy", True, _word(state.reason) or "Stable", message)
 
 
