@@ -25,7 +25,7 @@ from modelops.plan import Manifest
 from tests.bench.scale_objects import CHILDREN
 
 AT_ONCE = 16
-TELL_SECONDS = 5.0
+TELL_SECONDS, STALL_SECONDS = 5.0, 120.0
 _MANAGED = f"{names.MANAGED_BY}={names.MANAGED_BY_VALUE}"
 _DISK = Disk(total_bytes=2**40, free_bytes=2**39)
 _TICK_SECONDS = 0.5
@@ -117,23 +117,26 @@ async def watching(kube: Kube) -> AsyncIterator[Seen]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def reached(
-    what: str, count: Callable[[], int], wanted: int, seconds: float, check: Callable[[], None]
-) -> float:
+async def reached(what: str, count: Callable[[], int], wanted: int, check: Callable[[], None]) -> float:
     """Wait until *count* is *wanted*, tell how far it is, and return the seconds it took.
 
     *check* raises when waiting has no sense any more.
 
     Raises:
-        Unfinished: it did not come so far.
+        Unfinished: nothing more came for `STALL_SECONDS`.
     """
-    began = told = time.monotonic()
+    began = told = moved = time.monotonic()
+    before = -1
     while (found := count()) < wanted:
         await asyncio.sleep(_LOOK_SECONDS)
         check()
         now = time.monotonic()
-        if now - began > seconds:
-            raise Unfinished(f"{what}: wanted {wanted} within {seconds:.0f} s, found {found}")
+        if found != before:
+            before, moved = found, now
+        if now - moved > STALL_SECONDS:
+            raise Unfinished(
+                f"{what}: wanted {wanted}, found {found} and none more for {STALL_SECONDS:.0f} s"
+            )
         if now - told > TELL_SECONDS:
             told = now
             print(f"    {what}: {found} of {wanted} after {now - began:.0f} s", file=sys.stderr, flush=True)

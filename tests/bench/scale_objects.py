@@ -15,6 +15,7 @@ SPARE = 1.1
 APPROVERS = "scale-approvers"
 GATEWAY_NAMESPACE = "gateways"
 GATEWAY = "edge"
+HUB = "hub.example.com"
 FACTS: dict[str, Any] = {
     "uri": "hf://acme/chat",
     "architecture": "llama",
@@ -168,7 +169,7 @@ def model(place: Place) -> Manifest:
 
 
 def version(place: Place) -> Manifest:
-    source = {"endpoint": "https://hub.example.com", "repo": f"acme/{place.name}", "revision": "main"}
+    source = {"endpoint": f"https://{HUB}", "repo": f"acme/{place.name}", "revision": "main"}
     return _ours(
         "ModelVersion", place, {"modelRef": place.name, "version": "1", "source": {"huggingFace": source}}
     )

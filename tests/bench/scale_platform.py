@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 import e2e.cluster
-from e2e.cluster import binaries, cache, images, processes
+from e2e.cluster import Cluster, binaries, cache, images, processes
 from e2e.cluster.control_plane import PROCESSES
 from e2e.cluster.kubectl import Kubectl, until
 from e2e.cluster.paths import layout
@@ -110,11 +110,11 @@ def running(count: int, settings: Mapping[str, Any]) -> Iterator[Platform]:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelops-scale-")))
         program = binaries.ensure("kwok") / "kwok"
-        stack.callback(cluster.down)
+        _down(cluster, where.state)  # what a run that was killed left behind
+        stack.callback(_down, cluster, where.state)
         cluster.up(layers={"control-plane"})
         kubectl = cluster.kubectl
         _install(kubectl, cluster.kubeconfig, scratch)
-        stack.callback(processes.stop, where.state, "kwok")
         with stage(f"kwok: nodes for {count} services"):
             _start_kwok(program, cluster.kubeconfig, where.state, str(where.host_address), scratch)
             _populate(kubectl, count, scratch)
@@ -126,6 +126,11 @@ def running(count: int, settings: Mapping[str, Any]) -> Iterator[Platform]:
             _wait_for_gate(operator)
         approver = cluster.user_kubeconfig(APPROVER, (objects.APPROVERS,))
         yield Platform(cluster.kubeconfig, approver, kubectl, operator, where.state)
+
+
+def _down(cluster: Cluster, state: Path) -> None:
+    processes.stop(state, "kwok")
+    cluster.down()
 
 
 @contextmanager
@@ -153,6 +158,7 @@ def _install(kubectl: Kubectl, kubeconfig: Path, scratch: Path) -> None:
             "namespace": objects.GATEWAY_NAMESPACE,
             "domain": "models.example.com",
         },
+        "sources": {"allowedHosts": [objects.HUB]},
         "environments": {objects.ENVIRONMENT: {"approvals": 1, "separationOfDuties": True}},
     }
     (scratch / "values.json").write_text(json.dumps(values))
