@@ -51,13 +51,12 @@ class Passing:
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        promises = next(root for root in self.cluster.kinds.roots if hasattr(root, "_promises"))._promises
         return {
             "store": self.cluster.store.sizes,
             "queue": self.queue.sizes,
             "observations": (len(self.cluster.observations),),
             "workers": self.workers.sizes,
-            "promises": promises.sizes,
+            "promises": self.cluster.roots["InferenceService"].sizes,
         }
 
 

@@ -42,7 +42,7 @@ def assemble(parts: Parts) -> Kinds:
             ("pools", Pools(parts).run),
             ("volumes", VolumeSweep(parts).run),
         ),
-        figures=(Figures(parts.store, parts.observations, services.inventory),),
+        figures=(Figures(parts.store, parts.observations, services.stock.inventory),),
         waiting=references.waiting,
     )
 
