@@ -61,6 +61,7 @@ _PROGRAMS = {
 _PORTS = {"vllm": 8000, "sglang": 30000, "llamacpp": 8080, "triton": 8000}
 _HOSTS = {"vllm": "0.0.0.0", "sglang": "127.0.0.1", "llamacpp": "127.0.0.1", "triton": "0.0.0.0"}
 _MODELS = {"sglang": "model_path", "triton": "model_repository"}
+_ADAPTERS = {"vllm": "lora_modules", "sglang": "lora_paths"}
 _SLOTS = {"vllm": 256, "sglang": 64, "llamacpp": 4, "triton": 4}
 
 
@@ -89,6 +90,8 @@ class Settings:
     ping_seconds: float = 30.0
     weight_version: str = "default"
     memory_share: str = "0.92"
+    adapters: tuple[str, ...] = ()
+    """Names of the LoRA adapters that it was started with."""
     metrics_port: int | None = None
     """None: the metrics are on the same port."""
 
@@ -162,6 +165,7 @@ def _settings(engine: str, found: dict[str, object]) -> Settings:
             ping_seconds=float(text("sse_ping_interval", "30")),
             weight_version=text("weight_version", "default"),
             memory_share=text("gpu_memory_utilization", "0.92"),
+            adapters=_adapters(engine, found),
         )
     except ValueError as error:
         raise BadFlags(f"{engine}: error: wants a number: {error}", 2) from error
@@ -200,6 +204,20 @@ def _names(engine: str, found: dict[str, object]) -> tuple[str, ...]:
         return tuple(str(found.get("alias", "")).split(",")) if "alias" in found else ()
     names = found.get("served_model_name", ())
     return (names,) if isinstance(names, str) else tuple(str(name) for name in _each(names))
+
+
+def _adapters(engine: str, found: dict[str, object]) -> tuple[str, ...]:
+    """Return the names of the adapters; one whose folder holds none ends the start, as it does vLLM's."""
+    listed = [str(item).partition("=") for item in _each(found.get(_ADAPTERS.get(engine, ""), ()))]
+    if listed and "enable_lora" not in found:
+        raise BadFlags(f"{engine}: adapters need --enable-lora", 1)
+    for name, _, path in listed:
+        if not (Path(path) / "adapter_config.json").is_file():
+            raise BadFlags(f"Loading lora {name} failed: No adapter found for {path}", 1)
+    limit = int(str(found.get("max_loras", found.get("max_loras_per_batch", "1"))))
+    if len(listed) > limit:
+        raise BadFlags(f"{engine}: wants at most {limit} adapters, found {len(listed)}", 1)
+    return tuple(name for name, _, _ in listed)
 
 
 def _each(value: object) -> list[object]:

@@ -257,7 +257,7 @@ class StandIn:
         models = [
             {"id": name, "object": "model", "owned_by": self._settings.engine,
              "max_model_len": self._settings.context_tokens}
-            for name in self._settings.names
+            for name in (*self._settings.names, *self._settings.adapters)
         ]  # fmt: skip
         return web.json_response({"object": "list", "data": models})
 
@@ -319,7 +319,7 @@ class StandIn:
         make, _ = SHAPES[request.path]
         options = body.get("stream_options")
         shape = make(
-            self._settings.engine, self._settings.names[0], job, int(time.time()),
+            self._settings.engine, self._answering(body), job, int(time.time()),
             wants_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         )  # fmt: skip
         machine.open += 1
@@ -339,6 +339,11 @@ class StandIn:
             machine.open -= 1
             self._dialect.finished(job, reason)
 
+    def _answering(self, body: dict[str, Any]) -> str:
+        """Return the name under which the answer comes: that of an adapter that was asked for."""
+        asked = str(body.get("model", ""))
+        return asked if asked in self._settings.adapters else self._settings.names[0]
+
     async def _body(self, request: web.Request) -> dict[str, Any]:
         if self._settings.engine == "vllm" and self.machine.is_draining:
             raise _Refused(500, "EngineCore is shutting down.")
@@ -351,7 +356,7 @@ class StandIn:
             raise _Refused(400, "wants a JSON object, found other bytes; send one") from error
         if not isinstance(body, dict):
             raise _Refused(400, "wants a JSON object, found another value; send one")
-        names = self._settings.names
+        names = (*self._settings.names, *self._settings.adapters)
         if self._dialect.checks_model and body.get("model", names[0]) not in names:
             raise _Refused(404, f"The model `{body['model']}` does not exist.")
         if self.machine.happens(self.machine.knobs.error_share):

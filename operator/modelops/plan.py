@@ -47,6 +47,8 @@ class Event:
     """Normal or Warning."""
     reason: str
     message: str
+    lasted: timedelta | None = None
+    """How long what ends here had lasted; None: nothing ends that is timed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,6 @@ RolloutPolicy.spec.hooks
 RolloutPolicy.spec.loadTest
 RolloutPolicy.spec.shadow.compare
 RolloutPolicy.spec.traffic.provider
-RolloutPolicy.spec.traffic.routeRef
 """.split()  # noqa: SIM905
 )
 

@@ -19,6 +19,7 @@ from modelops.api.policy import (
     NoDataAction,
     OnInconclusive,
     OnRegression,
+    PinnedBy,
     Policy,
     PolicySpec,
     Preset,
@@ -28,6 +29,7 @@ from modelops.api.policy import (
     Strategy,
     Switch,
     Then,
+    YourRoute,
 )
 
 
@@ -76,6 +78,7 @@ def test_an_empty_spec_is_a_complete_policy() -> None:
         abort_scale_down_delay=timedelta(seconds=30),
         rollback_window=3,
         provider=Provider.AUTO,
+        your_route=None,
         accept_timeout=minutes(2),
         approves_start=False,
         approves_promotion=False,
@@ -157,6 +160,25 @@ def test_a_metric_is_overridden_by_its_name() -> None:
         ),
         pytest.param(
             {"canary": {"sessionAffinity": {}}}, "affinity", Affinity("modelops", minutes(60)), id="affinity"
+        ),
+        pytest.param(
+            {"canary": {"sessionAffinity": {"cookie": "chat", "maxAge": "5m", "by": "Cookie"}}},
+            "affinity",
+            Affinity("chat", minutes(5), PinnedBy.COOKIE),
+            id="affinity by cookies of ours",
+        ),
+        pytest.param({"traffic": {}}, "your_route", None, id="a route of the operator's"),
+        pytest.param(
+            {"traffic": {"routeRef": {"name": "web"}}},
+            "your_route",
+            YourRoute("HTTPRoute", "web"),
+            id="a route of one's own",
+        ),
+        pytest.param(
+            {"traffic": {"routeRef": {"kind": "GRPCRoute", "name": "web"}}},
+            "your_route",
+            YourRoute("GRPCRoute", "web"),
+            id="a route of one's own for gRPC",
         ),
         pytest.param(
             {"canary": {"match": [{"cookie": {"name": "beta", "value": "1"}}]}},
@@ -252,6 +274,21 @@ def test_zero_restarts_are_not_the_default() -> None:
             {"canary": {"mirrorFirst": {}}, "traffic": {"provider": "Replicas"}},
             "spec.traffic",
             id="copies without a gateway",
+        ),
+        pytest.param(
+            {"traffic": {"provider": "Replicas", "routeRef": {"name": "web"}}},
+            "spec.traffic.routeRef",
+            id="a route without a gateway",
+        ),
+        pytest.param(
+            {"strategy": "Shadow", "traffic": {"routeRef": {"name": "web"}}},
+            "spec.traffic",
+            id="copies in a route of one's own",
+        ),
+        pytest.param(
+            {"canary": {"sessionAffinity": {}}, "traffic": {"routeRef": {"name": "web"}}},
+            "spec.traffic",
+            id="pinned clients in a route of one's own",
         ),
         pytest.param({"hooks": [{}]}, "spec.hooks", id="block not built"),
         pytest.param({"traffic": {"provider": "External"}}, "spec.traffic.provider", id="provider not built"),

@@ -17,7 +17,7 @@ from modelops import settings
 from modelops.__main__ import PROGRAMS
 from modelops.controllers import kinds
 from modelops.controllers.main import DEFAULT_CONFIG
-from modelops.governance import policies
+from modelops.governance import admission, policies
 
 CHART = Path(__file__).parents[2] / "charts" / "modelops"
 GOLDEN = Path(__file__).parent / "rbac.yaml"
@@ -286,7 +286,7 @@ def test_the_chart_installs_the_gate_as_the_operator_expects_it(stamping: bool) 
     found = {
         f"{obj['kind']}/{obj['metadata']['name']}": policies.spec_digest(obj)
         for obj in objects
-        if obj["apiVersion"] == policies.ADMISSION
+        if obj["apiVersion"] == admission.ADMISSION
     }
     assert found == wanted
 

@@ -1,5 +1,6 @@
 """What runs beside the plans: which volumes go, when the gate changed, and which runs are measured."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,9 +8,11 @@ import pytest
 
 from modelops.controllers.gate import changed_at
 from modelops.controllers.measure import run_of
+from modelops.controllers.route_sweep import RouteSweep
 from modelops.controllers.volumes import VolumeSweep
 from modelops.rollouts.state import Phase
 from tests.serving.situations import NAMESPACE, SERVICE, at_step, pushed, serving
+from tests.serving.test_lent import routed, rule, weights
 
 
 def unused(cluster) -> list[str]:
@@ -44,6 +47,19 @@ def test_a_volume_of_a_namespace_that_is_not_served_is_left_to_who_made_it():
         settings = cluster.parts.settings.model_copy(update={"watch_namespaces": watched})
         cluster.parts = replace(cluster.parts, settings=settings)
         assert unused(cluster) == found
+
+
+def test_a_route_of_a_user_gets_its_weights_back_when_the_service_is_gone():
+    told = routed(rule(None, 0)).want("chat-2").until(Phase.PROGRESSING).run(3)
+    cluster, sweep = told.cluster, RouteSweep(told.cluster.parts)
+    assert list(sweep.left()) == []
+    cluster.remove(*SERVICE)
+    ((service, patch),) = sweep.left()
+    assert service == "chat"
+    asyncio.run(cluster.server.change(patch.ref, patch.operations))
+    assert weights(cluster) == [[None, 0]]
+    cluster.show(cluster.get("HTTPRoute", NAMESPACE, "web"))
+    assert list(sweep.left()) == []
 
 
 def written(*times: str, **more) -> dict:

@@ -29,7 +29,6 @@ from tests.serving.situations import (
     node,
     pinned,
     proven,
-    pushed,
     ready_to_start,
     service,
     serving,
@@ -113,7 +112,7 @@ def outcomes(cluster: Cluster) -> dict[str, float]:
 
 
 def test_a_promotion_counts_once():
-    cluster = pushed().settle().until("chat", Phase.BAKING).until("chat", Phase.STABLE).run(30)
+    cluster = at_step(50).until("chat", Phase.BAKING).until("chat", Phase.STABLE).run(30)
     assert outcomes(cluster) == {"FirstServed": 1, "Promoted": 1}
 
 
@@ -126,7 +125,7 @@ def test_a_rollback_counts_once():
 
 
 def test_a_rollback_out_of_the_bake_is_no_second_promotion():
-    cluster = pushed().settle().until("chat", Phase.BAKING)
+    cluster = at_step(50).until("chat", Phase.BAKING)
     run_id = cluster.rollout("chat").run_id
     cluster.edit(*SERVICE, {"spec": {"rollout": {"action": "Abort", "runId": run_id}}}).settle().run(30)
     found = outcomes(cluster)

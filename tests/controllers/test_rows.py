@@ -46,6 +46,109 @@ def route(*conditions: Manifest, parent: Manifest = PARENT) -> Manifest:
     )
 
 
+def of_parents(*given: tuple[Manifest, tuple[Manifest, ...]], wanted: tuple[Manifest, ...]) -> Manifest:
+    """Return a user's route with these parents, and what was said for some."""
+    found = route(*GOOD)
+    found["spec"]["parentRefs"] = list(wanted)
+    found["status"] = {"parents": [{"parentRef": p, "conditions": list(said)} for p, said in given]}
+    return found
+
+
+ALONE = (condition("Accepted"),)
+SHORT = {"name": "edge", "namespace": "gateways"}
+OTHER = {"name": "inner"}
+FULL = {**OTHER, "group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "quickstart"}
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        pytest.param(of_parents((SHORT, GOOD), wanted=(PARENT,)), (True, False, ""), id="without defaults"),
+        pytest.param(
+            of_parents((PARENT, GOOD), (FULL, GOOD), wanted=(SHORT, OTHER)), (True, False, ""), id="both"
+        ),
+        pytest.param(of_parents((PARENT, GOOD), wanted=(SHORT, OTHER)), (False, False, ""), id="one silent"),
+        pytest.param(
+            of_parents(
+                (SHORT, GOOD), (FULL, (condition("Accepted", "False", reason="No"),)), wanted=(SHORT, OTHER)
+            ),
+            (False, False, "No: "),
+            id="one refuses",
+        ),
+        pytest.param(
+            of_parents((SHORT, GOOD), (FULL, ALONE), wanted=(SHORT, OTHER)),
+            (False, True, ""),
+            id="one says nothing about references",
+        ),
+        pytest.param(
+            of_parents(({**SHORT, "sectionName": "a"}, GOOD), wanted=(SHORT,)),
+            (False, False, ""),
+            id="another listener",
+        ),
+        pytest.param(
+            of_parents((SHORT, GOOD), (SHORT, ALONE), wanted=(SHORT,)),
+            (False, True, ""),
+            id="two controllers for one parent",
+        ),
+        pytest.param(of_parents(wanted=()), (False, False, ""), id="attached nowhere"),
+    ],
+)  # fmt: skip
+def test_what_all_parents_say_together(found, told):
+    row = route_rows.route(found).ours
+    assert (row.is_accepted, row.is_alone, row.fault) == told
+
+
+def test_a_route_that_a_gateway_refuses_carries_nothing():
+    refused = condition("Accepted", "False", reason="NotAllowedByListeners")
+    assert route_rows.route(route(refused)).ours.is_refused
+    partly = condition("PartiallyInvalid", reason="UnsupportedValue")
+    assert not route_rows.route(route(*GOOD, partly)).ours.is_refused
+    assert not route_rows.route(route(condition("ResolvedRefs", "False"))).ours.is_refused
+
+
+def of_a_user(*backends: Manifest, notes=None, **more) -> Manifest:
+    found = route(*GOOD)
+    found["metadata"] |= {"labels": {}, **({"annotations": notes} if notes else {})}
+    found["spec"] = {"parentRefs": [PARENT], "rules": [{"backendRefs": list(backends)}], **more}
+    return found
+
+
+def test_of_a_users_route_the_rules_are_kept_that_name_a_service_of_a_role():
+    mine = {"name": "chat-stable", "weight": 90}
+    others = (
+        {"name": "legacy"},
+        {"name": "chat-canary", "namespace": "b"},
+        {"name": "x", "kind": "ServiceImport"},
+    )
+    row = route_rows.route(of_a_user(mine, *others, hostnames=["chat.example.com"]))
+    assert [(b.rule, b.index, b.name, b.weight) for b in row.lent] == [
+        (0, 0, "chat-stable", 90), (0, 1, "legacy", None), (0, 2, "", None), (0, 3, "", None)
+    ]  # fmt: skip
+    assert (row.service, row.hostnames) == ("", ("chat.example.com",))
+    assert list(route_rows.services_lent(row)) == ["quickstart/chat"]
+
+
+def test_of_any_other_route_nothing_is_kept():
+    row = route_rows.route(of_a_user({"name": "web", "weight": 1}, hostnames=["a.example.com"]))
+    assert (row.lent, row.found, row.hostnames, list(route_rows.services_lent(row))) == ((), {}, (), [])
+
+
+@pytest.mark.parametrize(
+    ("note", "found"),
+    [
+        pytest.param('[[0,"chat-stable",90],[0,"chat-canary",null]]',
+                     {(0, "chat-stable"): 90, (0, "chat-canary"): None}, id="as it was noted"),
+        pytest.param("[[0]]", {}, id="edited until nobody can read it"),
+        pytest.param("{", {}, id="no JSON"),
+        pytest.param("7", {}, id="a number"),
+    ],
+)  # fmt: skip
+def test_the_weights_that_were_found_are_noted_on_the_route(note, found):
+    row = route_rows.route(of_a_user({"name": "web"}, notes={"weights.modelops.dev/chat": note, "a": "b"}))
+    assert row.found == {"chat": found}
+    assert list(route_rows.services_lent(row)) == ["quickstart/chat"]
+
+
 @pytest.mark.parametrize(
     ("found", "is_accepted", "fault"),
     [

@@ -129,7 +129,8 @@ def test_what_an_engine_of_the_family_refuses(engine, model, ask, code):
         ),
         pytest.param(SGLang(), QWEN, ("--trust-remote-code",), "ArgumentForbidden", id="code of a model"),
         pytest.param(SGLang(), QWEN, ("--log-requests",), "ArgumentForbidden", id="prompts in logs"),
-        pytest.param(SGLang(), QWEN, ("--lora-paths", "x"), "ArgumentUnknown", id="a flag nobody listed"),
+        pytest.param(SGLang(), QWEN, ("--lora-paths", "x"), "ArgumentOwned", id="an adapter past its gates"),
+        pytest.param(SGLang(), QWEN, ("--hicache-ratio", "2"), "ArgumentUnknown", id="a flag nobody listed"),
     ],
 )
 def test_which_extra_arguments_of_the_family_pass(engine, model, args, code):

@@ -23,7 +23,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from prometheus_client.parser import text_string_to_metric_families
 
-from modelops.engines.base import Ask, Engine, Facts, Launch, Series
+from modelops.engines.base import Adapter, Ask, Engine, Facts, Launch, Series
 from modelops.meter.main import Meter, Options
 
 NAME = "chat"
@@ -101,6 +101,34 @@ async def lives(member: Member, folder: Path) -> None:
         await ends_well(member, running, client, front, metrics)
 
 
+async def carries(member: Member, folder: Path) -> None:
+    """Serve each adapter under its name beside the model; end at once when one of them is not there."""
+    names = ("legal", "medical")
+    adapters = tuple(Adapter(name, f"/adapters/{name}", 16) for name in names)
+    for name in names:
+        (folder / "adapters" / name).mkdir(parents=True)
+        (folder / "adapters" / name / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 16}')
+    with_them = replace(member, ask=replace(member.ask, adapters=adapters))
+    async with (
+        started(with_them, folder, member.files) as running,
+        facing(running) as (front, metrics),
+        session() as client,
+    ):
+        await becomes_ready(with_them, running, client, front)
+        async with client.get(front + "/v1/models") as answer:
+            assert {one["id"] for one in (await answer.json())["data"]} == {NAME, *names}
+        for name in (NAME, *names):
+            async with client.post(front + member.path, json={**member.body, "model": name}) as answer:
+                assert (answer.status, (await answer.json())["model"]) == (200, name)
+        await takes_no_adapter(with_them, client, front)
+        await ends_well(with_them, running, client, front, metrics)
+    (folder / "adapters" / names[0] / "adapter_config.json").unlink()
+    async with started(with_them, folder, member.files) as running:
+        code = await asyncio.wait_for(running.process.wait(), member.start_seconds)
+    assert code, "serves without an adapter that it was told to load"
+    assert names[0] in running.last_words()
+
+
 async def dies(member: Member, folder: Path) -> None:
     """With a model that cannot be loaded, end with the code that is known, and never be ready."""
     files = folder / "broken"
@@ -157,7 +185,7 @@ async def one_stream(member: Member, client: ClientSession, front: str) -> int:
 
 
 async def takes_no_adapter(member: Member, client: ClientSession, front: str) -> None:
-    """Load no adapter, neither by an argument nor for a caller: `engine.adapters` is not built yet."""
+    """Load no adapter by an argument of the user's, nor for a caller."""
     for flag in ("--enable-lora", "--lora-modules", "--lora-paths", "--lora"):
         refused = member.engine.refuses(member.facts, replace(member.ask, extra_args=(flag, "a=/b")))
         assert refused is not None
@@ -254,7 +282,7 @@ async def started(member: Member, folder: Path, files: Path) -> AsyncIterator[Ru
 
 def places(launch: Launch, folder: Path, files: Path, ports: Mapping[int, int]) -> Callable[[str], str]:
     """Return what turns an argument of the container into one of this machine."""
-    inside = {name: folder / name.lstrip("/") for name in ("/cache", "/models", "/tmp")}
+    inside = {name: folder / name.lstrip("/") for name in ("/adapters", "/cache", "/models", "/tmp")}
     for path in inside.values():
         path.mkdir(exist_ok=True)
     inside["/model/files"] = files

@@ -3,16 +3,18 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modelops.engines.base import Ask, Engine, Facts
+from modelops.engines.geometry import Geometry, Kind, Layer
 from modelops.engines.llamacpp import LlamaCpp
 from modelops.engines.sglang import SGLang
 from modelops.engines.triton import Triton
 from modelops.engines.vllm import VLLM
-from tests.family.contract import NAME, Member, dies, lives
+from tests.family.contract import NAME, Member, carries, dies, lives
 
 GEOMETRY = {
     "weights_bytes": 60 * 2**20,
@@ -24,6 +26,7 @@ GEOMETRY = {
     "vocabulary": 384,
     "context_tokens": 2048,
 }
+PLAIN = Geometry((Layer(Kind.FULL, 2, 64, 64),) * 8, 512, 8, 2, 384, 2048, inner_size=1024)
 LANGUAGE = Facts("chat-1", format="safetensors", **GEOMETRY)
 GGUF = Facts("chat-1", format="GGUF", main_file="m.gguf", **GEOMETRY)
 ONNX = Facts("chat-1", format="ONNX", main_file="model.onnx")
@@ -71,6 +74,12 @@ def member(engine: Engine, facts: Facts, folder: Path) -> Member:
 )
 def test_a_member_of_the_family_lives_by_the_contract(engine, facts, tmp_path):
     asyncio.run(lives(member(engine, facts, tmp_path), tmp_path))
+
+
+@pytest.mark.parametrize("engine", [VLLM(), SGLang()], ids=lambda engine: engine.name)
+def test_a_member_that_serves_adapters_serves_them_by_the_contract(engine, tmp_path):
+    plain = replace(LANGUAGE, geometry=PLAIN)
+    asyncio.run(carries(member(engine, plain, tmp_path), tmp_path))
 
 
 def test_a_member_of_the_family_dies_with_a_word(tmp_path):

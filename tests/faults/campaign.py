@@ -223,6 +223,7 @@ def _status(obj: Manifest) -> dict[str, Any]:
             "rejected": [r.hash for r in state.rejected],
             "promoted": state.promoted,
             "run": state.run_id,
+            "history": [(e["type"], e.get("to"), e.get("weight")) for e in status.get("history", ())],
             "records": records,
             "url": status.get("url"),
         }

@@ -27,7 +27,7 @@ from modelops.plan import Ref
 from modelops.serving.status import read_rollout
 from modelops.settings import Gate, Settings
 from tests.faults.world import World
-from tests.serving.cluster import GATE_SINCE, KEY, SETTINGS, counted
+from tests.serving.cluster import GATE_SINCE, KEY, SETTINGS, counted, step_of
 
 LEASE = Ref(LEASE_API, "Lease", "modelops-system", "modelops")
 MEASURE_SECONDS = 1.0
@@ -116,7 +116,8 @@ class Replica:
                     lasted = parts.clock.now() - state.ready_at
                     closed = max(0, int(lasted / timedelta(seconds=seconds)))
                     origin = int(state.ready_at.timestamp())
-                    found = counted(state.run_id, origin, seconds, closed, self.world.traffic)
+                    traffic, step = self.world.traffic, step_of(state)
+                    found = counted(state.run_id, origin, seconds, closed, traffic, step=step)
                 parts.observations.put(Key("InferenceService", row.namespace, row.name), MEASURED, found)
             parts.clock.adjust()  # as the program does each second
             await asyncio.sleep(MEASURE_SECONDS)

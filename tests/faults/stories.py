@@ -109,7 +109,8 @@ def asked(action: str) -> Callable[[FakeApi], None]:
     def act(api: FakeApi) -> None:
         status = (api.get(*SERVICE) or {})["status"]
         run = status["rejected"][-1]["runId"] if action == "Retry" else status["rollout"]["runId"]
-        edit({"spec": {"rollout": {"action": action, "runId": run}}})(api)
+        model = {"approves": "chat"} if action == "Promote" else {}
+        edit({"spec": {"rollout": {"action": action, "runId": run, "by": "approver", **model}}})(api)
 
     return act
 
@@ -119,6 +120,12 @@ def _approved_under(patch: Manifest) -> Cluster:
     cluster = _under(patch, situations.serving())
     situations.proven(situations.pinned(cluster, "chat-2"), "chat-1", "chat-2")
     return situations.approved(cluster, "chat-2")
+
+
+def _waits_for_approval() -> Cluster:
+    """Return a cluster whose candidate is proven good and waits for a person to promote it."""
+    asking: Manifest = {"spec": {"approval": {"beforePromotion": True}}}
+    return _under(asking, situations.at_step(50)).until("chat", Phase.AWAITING_APPROVAL).run(5)
 
 
 BLUE_GREEN: Manifest = {"spec": {"strategy": "BlueGreen", "canary": None, "blueGreen": {"bake": "20s"}}}
@@ -161,6 +168,7 @@ STORIES = (
         rests(Phase.PAUSED, "chat-2", 20),
         few=2,
     ),
+    Story("approval", _waits_for_approval, asked("Promote"), rests(Phase.STABLE, "chat-2"), few=2),
     Story("revert", lambda: situations.at_step(20), want("chat-1"), rests(Phase.STABLE, "chat-1"), few=2),
     Story(
         "blue-green",

@@ -13,6 +13,9 @@ import e2e.cluster
 from e2e.cluster import cache
 from e2e.cluster.existing import impersonating
 from e2e.cluster.native import Native
+from tests.integration.gate_world import helm, world
+
+__all__ = ["helm", "world"]
 
 NAMED = "MODELOPS_TEST_KUBECONFIG"
 """The administrator's kubeconfig of a cluster without modelops, to use instead of one of our own."""

@@ -251,7 +251,7 @@ def namespace(server: Server) -> Iterator[str]:
                 for item in page.items:
                     await kube.delete(Ref(names.API_VERSION, kind, name, item["metadata"]["name"]))
         for kind in ("Role", "RoleBinding"):
-            for role in ("approve-chat", "edit"):
+            for role in ("approve-chat", "edit", "act"):
                 await kube.delete(Ref(RBAC, kind, name, role))
         await kube.delete(Ref("v1", "Namespace", None, name))
 
@@ -433,10 +433,41 @@ def test_an_action_names_the_run_that_is_in_status(
         f"chat: asked the operator to {action} run 8c1f00aa11bb; see kubectl modelops rollout chat --watch"
     )
     stored = server.get("InferenceService", namespace, "chat")
-    assert stored["spec"]["rollout"] == {"action": action.capitalize(), "runId": "8c1f00aa11bb"}
+    asked = {"action": action.capitalize(), "runId": "8c1f00aa11bb", "by": server.user}
+    assert stored["spec"]["rollout"] == asked
     assert stored["spec"]["model"] == {"version": "chat-1"}
     managers = {entry["manager"] for entry in stored["metadata"]["managedFields"]}
     assert "kubectl-modelops" in managers
+
+
+def test_where_a_policy_asks_for_approval_promote_is_one_and_needs_the_verb(
+    stamping_gate: None, server: Server, namespace: str, running: None, modelops: Callable[..., Any]
+) -> None:
+    rules = [{"apiGroups": [names.GROUP], "resources": ["inferenceservices"], "verbs": ["patch"]}]
+    meta = {"name": "act", "namespace": namespace}
+    server.create(
+        {"apiVersion": RBAC, "kind": "Role", "metadata": meta, "rules": rules},
+        _bound(namespace, "act", "model-authors", "model-approvers"),
+    )
+    gated = {**RUNNING["rollout"], "approval": {"model": "chat"}, "wait": 1}
+    server.status("InferenceService", namespace, "chat", {**RUNNING, "rollout": gated})
+    lacks = (
+        "chat: user alice lacks verb approve on models/chat, which promoting a run whose policy asks for "
+        "approval needs; ask an administrator for it\n"
+    )
+    until(lambda: modelops("rollout", "promote", "chat", *ALICE) == (1, "", lacks))
+
+    code, out, _ = modelops("rollout", "promote", "chat", *CAROL)
+
+    assert (code, out.partition(" run ")[0]) == (
+        0,
+        "chat: approved on model chat, and asked the operator to promote",
+    )
+    stored = server.get("InferenceService", namespace, "chat")["spec"]["rollout"]
+    assert (stored["by"], stored["approves"]) == ("carol", "chat")
+    assert modelops("rollout", "abort", "chat", *ALICE)[0] == 0
+    stored = server.get("InferenceService", namespace, "chat")["spec"]["rollout"]
+    assert (stored["action"], stored["by"], "approves" in stored) == ("Abort", "alice", False)
 
 
 def test_a_later_action_replaces_the_one_before(

@@ -317,7 +317,25 @@ REFUSALS: list[tuple[str, str, Any, str]] = [
         "a Prometheus per metric is not supported yet",
     ),
     ("RolloutPolicy", "traffic.provider", "External", "splitting by another system is not supported yet"),
-    ("RolloutPolicy", "traffic.routeRef", {"name": "r"}, "changing a route of your own is not supported yet"),
+    ("RolloutPolicy", "traffic.routeRef", {}, "routeRef.name: Required value"),
+    ("RolloutPolicy", "traffic.routeRef", {"name": "Not a name"}, "routeRef.name"),
+    ("RolloutPolicy", "traffic.routeRef", {"name": "r", "kind": "TLSRoute"}, "Unsupported value"),
+    (
+        "RolloutPolicy",
+        "traffic",
+        {"provider": "Replicas", "routeRef": {"name": "r"}},
+        "a route of your own has a gateway",
+    ),
+    *(
+        ("RolloutPolicy", "", {"traffic": {"routeRef": {"name": "r"}}, **more}, "only weights are changed")
+        for more in (
+            {"strategy": "Shadow"},
+            {"canary": {"match": [{"header": {"name": "x-beta", "value": "yes"}}]}},
+            {"canary": {"mirrorFirst": {}}},
+            {"canary": {"sessionAffinity": {}}},
+        )
+    ),
+    ("RolloutPolicy", "canary.sessionAffinity", {"by": "Luck"}, "Unsupported value"),
     ("ModelApproval", "attestation", {}, "signed approvals are not supported yet"),
 ]
 # Changes of what is stored: a kind, what is changed before, where, the new value (None removes), the refusal.
@@ -559,7 +577,7 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
                 "steps": [5, 50],
                 "stepSettings": [{"weight": 5, "replicas": 2, "approval": True, "pause": "10m"}],
                 "capacity": "DynamicStable",
-                "sessionAffinity": {"cookie": "chat", "maxAge": "30m"},
+                "sessionAffinity": {"cookie": "chat", "maxAge": "30m", "by": "Cookie"},
                 "mirrorFirst": {"percent": 20, "duration": "5m"},
             },
             "approval": {"beforeStart": True, "beforePromotion": True},
@@ -594,6 +612,16 @@ ACCEPTED: list[tuple[str, str, dict[str, Any]]] = [
             "shadow": {"percent": 100, "duration": "1h", "compare": "Metrics", "then": "Stop"},
             "canary": {"maxDuration": "3h"},
         },
+    ),
+    (
+        "a route of one's own",
+        "RolloutPolicy",
+        {"traffic": {"provider": "GatewayAPI", "routeRef": {"kind": "GRPCRoute", "name": "chat.web"}}},
+    ),
+    (
+        "blue-green behind a route of one's own",
+        "RolloutPolicy",
+        {"strategy": "BlueGreen", "traffic": {"routeRef": {"name": "web"}}},
     ),
     (
         "no spare GPU",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelops.plan import Reason
 from modelops.rollouts.rules import NO_POLICY, Rules, Stage
 from modelops.rollouts.state import Acted, Phase, Room, from_status, to_status
-from tests.rollouts.world import RULES, SECOND, V1, V2, V3, World, served, steps
+from tests.rollouts.world import MODEL, RULES, SECOND, V1, V2, V3, World, served, steps
 
 PREVIEW = Stage(dwell=timedelta(seconds=10), is_preview=True)
 MIRROR = Stage(mirror=10, dwell=timedelta(seconds=10))
@@ -67,7 +67,8 @@ TALE = st.builds(
 def happens(world: World, happening: Happening, rules: Rules) -> None:
     match happening.name:
         case "act":
-            world.action = Acted(happening.value, _run(world, happening.value), world.state.wait)
+            run = _run(world, happening.value)
+            world.action = Acted(happening.value, run, world.state.wait, "alice", MODEL)
         case "rules":
             world.rules = None if world.rules else rules
         case "suspend":

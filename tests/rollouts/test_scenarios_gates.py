@@ -40,7 +40,7 @@ def _() -> None:
     world = served(rules=replace(RULES, approves_start=True))
     world.desired = V2
     world.run(5)
-    for_v2 = Acted("Promote", world.state.run_id, world.state.wait)
+    for_v2 = world.act("Promote", wait=world.state.wait).action
 
     world.desired = V3
     world.run(2)
@@ -69,6 +69,79 @@ def _() -> None:
     world.run(1)
 
     assert world.state.phase is Phase.STARTING
+
+
+APPROVED = replace(RULES, approves_start=True, approves_promotion=True)
+UNCHECKED = Reason("GateNotProven", "the approval gate was not checked yet; wait for its self-test")
+OPEN = Reason("GateNotEnforced", "the approval gate needs its policies, found none; install it again")
+
+
+@scenario("S48 approval.beforeStart: who may not approve lets nothing start")
+def _() -> None:
+    world = served(rules=APPROVED)
+    world.desired = V2
+    world.run(5)
+
+    for by, model in (("bob", ""), ("", "chat"), ("bob", "another")):
+        world.act("Promote", by=by, approves=model).run(30)
+        assert world.state.phase is Phase.AWAITING_APPROVAL
+
+    assert world.act("Promote").run(1).state.phase is Phase.STARTING
+    assert world.state.acted is not None
+    assert world.state.acted.by == "alice"
+
+
+@scenario("S49 approval.beforePromotion: who may not approve does not promote ahead of the wait either")
+def _() -> None:
+    world = at(50).change(approves_promotion=True)
+
+    world.act("Promote", by="bob", approves="").run(120)
+    assert (world.state.phase, world.share(V2)) == (Phase.PROGRESSING, 50)
+    world.verdict = "Promote"
+    world.until(Phase.AWAITING_APPROVAL).run(30)
+
+    assert world.state.phase is Phase.AWAITING_APPROVAL
+    world.act("Promote")
+    assert world.until(Phase.BAKING).state.stable == V2
+
+
+@scenario("S49 an approval waits until the gate in front of it is proven")
+def _() -> None:
+    world = served(rules=APPROVED, distrust=UNCHECKED)
+    world.desired = V2
+    world.run(5)
+
+    world.act("Promote").run(60)
+
+    assert world.state.phase is Phase.AWAITING_APPROVAL
+    world.distrust = None
+    assert world.run(1).state.phase is Phase.STARTING
+
+
+@scenario("S49 an approval that came while the gate was open counts for nothing, then and later")
+def _() -> None:
+    world = served(rules=APPROVED, distrust=OPEN)
+    world.desired = V2
+    world.run(5)
+    before = world.state.wait
+
+    world.act("Promote", wait=before).run(60)
+    world.distrust = None
+    world.run(60)
+
+    assert world.state.phase is Phase.AWAITING_APPROVAL
+    assert world.events.count("ApprovalNotBelieved") == 1
+    world.act("Promote", wait=world.state.wait).run(1)
+    assert (world.state.phase, before + 1) == (Phase.STARTING, world.state.wait)
+
+
+@scenario("S49 an Abort needs no approval, whatever the policy asks for")
+def _() -> None:
+    world = at(50).change(approves_promotion=True)
+
+    world.act("Abort", by="bob")
+
+    assert world.until(Phase.ROLLED_BACK).state.stable == V1
 
 
 @scenario("S49 approval.beforePromotion: waits at the last step, and a person promotes")

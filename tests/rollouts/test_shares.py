@@ -6,7 +6,7 @@ import pytest
 
 from modelops.rollouts.capacity import candidate_pods, stable_pods
 from modelops.rollouts.state import Rollout, Room
-from modelops.rollouts.traffic import TOO_UNLIKELY, measured_percent, mismatch
+from modelops.rollouts.traffic import TOO_UNLIKELY, measured_percent, mismatch, strays
 
 DYNAMIC, SPLIT, RECREATE = Room.DYNAMIC_STABLE, Room.SPLIT, Room.RECREATE
 
@@ -47,6 +47,24 @@ def test_recreate_has_no_candidate_pod_before_stable_is_gone():
 )
 def test_a_split_is_compared_with_the_weight(canary, stable, weight, chi2):
     assert mismatch(canary, stable, weight) == pytest.approx(chi2)
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "weight", "is_wrong"),
+    [
+        pytest.param(80, 920, 5, True, id="8 % of 1000 instead of 5 %"),
+        pytest.param(60, 940, 5, False, id="6 % of 1000 instead of 5 % may be chance"),
+        pytest.param(600, 9_400, 5, True, id="6 % of 10 000 is not"),
+        pytest.param(5_900, 94_100, 5, False, id="5.9 % of 100 000 is no chance, and precise enough"),
+        pytest.param(46_000, 54_000, 50, False, id="46 % instead of 50 % is precise enough"),
+        pytest.param(44_000, 56_000, 50, True, id="44 % instead of 50 % is not"),
+        pytest.param(0, 400, 5, True, id="nothing of 400 instead of 5 %"),
+        pytest.param(0, 200, 5, False, id="nothing of 200 may be chance"),
+        pytest.param(0, 0, 5, False, id="no request says nothing"),
+    ],
+)
+def test_a_split_is_wrong_by_more_than_chance_and_by_more_than_a_little(canary, stable, weight, is_wrong):
+    assert strays(canary, stable, weight) is is_wrong
 
 
 def test_the_bar_of_a_wrong_split_is_exceeded_once_in_ten_thousand_times():

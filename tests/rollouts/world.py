@@ -20,6 +20,7 @@ from modelops.serving.judging import word
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+MODEL = "chat"
 V1, V2, V3 = (Revision(f"{n}" * 8, f"chat-{n}", f"sha256:{n}") for n in "123")
 
 
@@ -68,6 +69,7 @@ class World:
     has_metrics: bool = True
     away_since: datetime | None = None
     action: Acted | None = None
+    distrust: Reason | None = None
     deployments: dict[str, int] = field(default_factory=dict)
     pods: dict[str, int] = field(default_factory=dict)
     written: Shares | None = None
@@ -125,7 +127,16 @@ class World:
             judgement=self._judgement(state),
             metrics_away_since=self.away_since,
             action=self.action,
+            approval_of=MODEL if self._asks_approval() else "",
+            distrust=self.distrust,
         )
+
+    def _asks_approval(self) -> bool:
+        rules = self.rules
+        if rules is None:
+            return False
+        at_a_step = any(stage.needs_approval for stage in rules.steps)
+        return rules.approves_start or rules.approves_promotion or at_a_step
 
     def _pods(self, revision: Revision | None, wanted: int) -> Pods:
         if revision is None:
@@ -254,8 +265,12 @@ class World:
             self.look()
         raise AssertionError(f"never {phase}; {self.state}")
 
-    def act(self, action: str, *, wait: int | None = None) -> "World":
-        self.action = Acted(action, self.state.run_id, wait)
+    def act(
+        self, action: str, *, wait: int | None = None, by: str = "alice", approves: str | None = None
+    ) -> "World":
+        """Ask for *action*; a Promote is an approval unless *approves* names another model, or none."""
+        model = (MODEL if action == "Promote" else "") if approves is None else approves
+        self.action = Acted(action, self.state.run_id, wait, by, model)
         return self
 
     def change(self, **rules) -> "World":

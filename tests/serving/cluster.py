@@ -33,10 +33,11 @@ from modelops.controllers.services import MEASURED
 from modelops.controllers.store import Key, Store
 from modelops.governance.countersign import GateState
 from modelops.plan import Event, Manifest, Plan, Ref
-from modelops.rollouts.state import Phase
+from modelops.rollouts.state import Phase, Rollout, Room
 from modelops.serving.snapshot import Measured
 from modelops.serving.status import read_rollout
 from modelops.settings import Settings
+from tests.fakeapi.patches import json_patch
 from tests.serving.schema import complaints
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -146,6 +147,16 @@ class Server:
         self.writes.append(f"status {key}")
         return self.put({**before, "status": manifest["status"]})
 
+    async def change(self, wanted: Ref, operations: Iterable[Manifest]) -> Manifest:
+        key = Key(wanted.kind, wanted.namespace or "", wanted.name)
+        if key not in self.objects:
+            raise NotFound(str(key))
+        before = self.objects[key]
+        if wanted.resource_version != before["metadata"]["resourceVersion"]:
+            raise Conflict(f"{key}: is newer")
+        self.writes.append(f"change {key}")
+        return self.put(json_patch(before, operations))
+
     async def delete(self, wanted: Ref) -> None:
         key = Key(wanted.kind, wanted.namespace or "", wanted.name)
         found = self.objects.get(key)
@@ -196,11 +207,21 @@ class Keys(deque[Key]):
 
 @dataclass
 class Traffic:
-    """What Prometheus would count in each window of a run, by role."""
+    """What Prometheus would count in each window of a run, by role.
+
+    What is equal in both roles goes with the weight of the step; other numbers are as they are given.
+    """
 
     stable: Mapping[str, Any] = field(default_factory=lambda: {"requests": 3000, "errors": 6})
     canary: Mapping[str, Any] = field(default_factory=lambda: {"requests": 3000, "errors": 6})
     away_since: datetime | None = None
+
+    def at(self, weight: int) -> Mapping[str, Any]:
+        """Return what the candidate counts with a share of *weight* percent."""
+        if self.canary != self.stable or not 0 < weight < 100:
+            return self.canary
+        part = weight / (100 - weight)
+        return {**self.canary, **{name: round(part * self.stable[name]) for name in ("requests", "errors")}}
 
 
 class Cluster:
@@ -448,7 +469,7 @@ class Cluster:
     # --- the gateway ----------------------------------------------------------------------------------
 
     def accept_routes(self, **more: Any) -> "Cluster":
-        for route in self.of("HTTPRoute"):
+        for route in (*self.of("HTTPRoute"), *self.of("GRPCRoute")):
             wanted = {**route, "status": parents(route, **more)}
             if wanted != route:
                 self.put(wanted)
@@ -475,6 +496,7 @@ class Cluster:
                     closed,
                     self.traffic,
                     idle_from=state.phase_at.timestamp() if is_baking and state.phase_at else None,
+                    step=step_of(state),
                 )
             key = Key("InferenceService", meta["namespace"], meta["name"])
             self.observations.put(key, MEASURED, measured)
@@ -594,8 +616,9 @@ def parents(
     message: str = "",
     generation: int | None = None,
     partly: bool = False,
+    alone: bool = False,
 ) -> Manifest:
-    """Return the status that the Gateway gives to the route."""
+    """Return the status that the Gateway gives to the route; *alone* is without a word on references."""
     seen = route["metadata"]["generation"] if generation is None else generation
 
     def condition(type_: str, status: str, reason: str) -> Manifest:
@@ -611,6 +634,8 @@ def parents(
         condition("Accepted", accepted, "Accepted" if accepted == "True" else "NoMatchingListenerHostname"),
         condition("ResolvedRefs", resolved, "ResolvedRefs" if resolved == "True" else "BackendNotFound"),
     ]
+    if alone:
+        del found[1]
     if partly:
         found.append(condition("PartiallyInvalid", "True", "UnsupportedValue"))
     parent = route["spec"]["parentRefs"][0]
@@ -626,21 +651,32 @@ def counted(
     traffic: Traffic,
     *,
     idle_from: float | None = None,
+    step: tuple[float, int] | None = None,
 ) -> Measured:
     """Return what Prometheus counted: equal windows since *origin*, and an hour of stable before it.
 
-    From *idle_from* on the version that served before gets no request.
+    From *idle_from* on the version that served before gets no request.  From the beginning of the *step* on
+    requests are shared by its weight.
     """
 
     def window(start: float) -> Window:
         is_idle = idle_from is not None and start >= idle_from
         stable = {"requests": 0, "errors": 0} if is_idle else traffic.stable
-        return Window(start, start + seconds, role_window(stable), role_window(traffic.canary))
+        is_shared = step is not None and start >= step[0]
+        canary = traffic.at(step[1]) if step is not None and is_shared else traffic.canary
+        return Window(start, start + seconds, role_window(stable), role_window(canary))
 
     windows = tuple(window(float(origin + i * seconds)) for i in range(closed))
     before = [{"pod": role_window(traffic.stable)} for _ in range(20)]
     history = History.of(before, dict.fromkeys(WINDOWED, BOUNDS))
     return Measured(run_id, windows, history, traffic.away_since)
+
+
+def step_of(state: Rollout) -> tuple[float, int] | None:
+    """Return when the step of a run began, and its weight; None where numbers of pods are the shares."""
+    if not state.is_at_step or state.step_at is None or state.room is Room.SPLIT:
+        return None
+    return state.step_at.timestamp(), state.weight
 
 
 def role_window(said: Mapping[str, Any]) -> RoleWindow:

@@ -9,7 +9,7 @@ from typing import Any
 from modelops.controllers.execute import applied_hash
 from modelops.controllers.observations import REFUSED
 from modelops.controllers.store import Key
-from modelops.plan import Manifest, Plan, Reason, ref
+from modelops.plan import Event, Manifest, Plan, Reason, ref
 from tests.serving.cluster import SETTINGS, Cluster, Traffic
 from tests.serving.situations import GOLDEN, read_objects, text
 
@@ -65,13 +65,18 @@ def printed(cluster: Cluster, plan: Plan | None) -> str:
             else {}
         ),
         "delete": [str(gone) for gone in plan.delete],
-        "events": [asdict(event) for event in plan.events],
+        "events": [_event(event) for event in plan.events],
         "after": None if plan.after is None else f"{plan.after.total_seconds():g} s",
     }
     shown = text(_plain(out))
     for form in (now.isoformat().replace("+00:00", "Z"), f"{now:%Y-%m-%dT%H:%M:%SZ}"):
         shown = shown.replace(f"'{form}'", "<now>").replace(form, "<now>")
     return shown
+
+
+def _event(event: Event) -> Manifest:
+    out = {key: value for key, value in asdict(event).items() if value is not None}
+    return out | ({"lasted": f"{event.lasted.total_seconds():g} s"} if event.lasted is not None else {})
 
 
 def is_stored(cluster: Cluster, child: Manifest) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelops.api import names
+from modelops.governance import audit
 from modelops.plan import Manifest, Plan
 from modelops.serving import revisions
 from modelops.serving.manifests import Owner
@@ -25,6 +26,7 @@ def broken(cluster: Cluster, kind: str, plan: Plan) -> list[str]:
         out += _child(child)
     if kind == "InferenceService" and plan.status is not None:
         out += _records(plan.status)
+        out += _history(plan.status)
         out += _admission(cluster, plan)
         out += _traffic(cluster, plan)
     return out
@@ -61,6 +63,15 @@ def _records(status: Mapping[str, Any]) -> list[str]:
         ):
             out.append(f"record {record['hash']}: is not the same when read back")
     return out
+
+
+def _history(status: Mapping[str, Any]) -> list[str]:
+    """The chain holds, and what is kept of it is bounded."""
+    kept = status.get("history") or ()
+    wrong = audit.broken_at(kept, status.get("audit") or {})
+    out = [] if wrong is None else [f"history: entry {wrong} does not follow"]
+    size = len(json.dumps(kept, separators=(",", ":")))
+    return out + ([f"history: {len(kept)} entries, {size} bytes"] if len(kept) > 20 or size > 20000 else [])
 
 
 def _admission(cluster: Cluster, plan: Plan) -> list[str]:
@@ -116,6 +127,10 @@ def _is_routed(cluster: Cluster, name: str) -> bool:
     """Return whether the route, or an older one that the gateway may still follow, names the Service."""
     for route in cluster.of("HTTPRoute"):
         rules = route["spec"]["rules"]
+        if names.MANAGED_BY not in (route["metadata"].get("labels") or {}):
+            if _is_named_by_a_user(cluster, rules, name):
+                return True
+            continue
         named = [b["name"] for rule in rules for b in rule["backendRefs"]]
         named += [f["requestMirror"]["backendRef"]["name"] for r in rules for f in r.get("filters", ())]
         if names.REVISION not in route["metadata"]["labels"] and name in named:
@@ -124,6 +139,17 @@ def _is_routed(cluster: Cluster, name: str) -> bool:
             if any(c["observedGeneration"] < route["metadata"]["generation"] for c in parent["conditions"]):
                 return True
     return False
+
+
+def _is_named_by_a_user(cluster: Cluster, rules: list[Manifest], name: str) -> bool:
+    """Return whether a user's route names the Service, or one whose selector is the revision's.
+
+    It names the Services of the roles alone, in every version of it: an older answer changes nothing.
+    """
+    named = {backend["name"] for rule in rules for backend in rule["backendRefs"]}
+    services = [s for s in cluster.of("Service") if s["metadata"]["name"] in named]
+    selected = {s["spec"]["selector"].get(names.REVISION, "") for s in services}
+    return name in named or name.rpartition("-")[2] in selected
 
 
 def _has_ready_pod(cluster: Cluster, name: str) -> bool:

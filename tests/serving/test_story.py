@@ -1,5 +1,6 @@
 """One service through its life, second by second, with every plan held to the rules."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -42,6 +43,8 @@ class Story:
     templates: dict[str, Manifest] = field(default_factory=dict)
     pods: dict[str, str] = field(default_factory=dict)
     waits: dict[int, int] = field(default_factory=dict)
+    after: list[Callable[[Cluster], None]] = field(default_factory=list)
+    """What holds after every second."""
 
     def __post_init__(self) -> None:
         self.cluster.checks.append(broken)
@@ -57,6 +60,8 @@ class Story:
             if self.restart_every and self.seconds % self.restart_every == 0:
                 self.cluster.again().settle()
             self._nothing_restarts()
+            for check in self.after:
+                check(self.cluster)
         return self
 
     def until(self, phase: Phase, seconds: int = 900) -> "Story":

@@ -26,11 +26,19 @@ FEATURES = ("HTTPRouteRequestMirror", "HTTPRouteRequestPercentageMirror", "HTTPR
 
 
 def story(
-    spec: dict[str, Any], *, settings: Any = SETTINGS, replicas: int = 1, features: Any = FEATURES
+    spec: dict[str, Any],
+    *,
+    settings: Any = SETTINGS,
+    replicas: int = 1,
+    features: Any = FEATURES,
+    before: tuple[Manifest, ...] = (),
 ) -> Story:
-    """Return a service that serves chat-1 under a policy with *spec*, and chat-2 approved."""
+    """Return a service that serves chat-1 under a policy with *spec*, and chat-2 approved.
+
+    The objects *before* are there first.
+    """
     cluster = begun(settings=settings)
-    cluster.put(gateway(), gateway_class(*features))
+    cluster.put(gateway(), gateway_class(*features), *before)
     usual = {
         k: v for k, v in policy()["spec"].items() if k != "canary" or spec.get("strategy") != "BlueGreen"
     }

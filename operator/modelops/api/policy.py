@@ -921,6 +921,12 @@ class Policy:
     approves_start: bool
     approves_promotion: bool
 
+    @property
+    def asks_approval(self) -> bool:
+        """Whether a person with the verb approve must let a run go on somewhere."""
+        steps = any(setting.needs_approval for setting in self.step_settings)
+        return self.approves_start or self.approves_promotion or steps
+
     def setting(self, weight_percent: int) -> StepSetting:
         """Return what holds at the step with this weight."""
         for setting in self.step_settings:

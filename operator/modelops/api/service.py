@@ -38,6 +38,7 @@ from modelops.api.meta import (
 from modelops.api.quantities import Memory, parse_memory
 
 Argument = Annotated[str, Field(max_length=4096)]
+UserName = Annotated[str, Field(min_length=1, max_length=1024)]
 Arguments = Annotated[tuple[Argument, ...], Field(max_length=64)]
 Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$")]
 HttpPath = Annotated[str, Field(max_length=256, pattern=r"^/[A-Za-z0-9._~/-]*$")]
@@ -404,6 +405,12 @@ class RolloutAction(Spec):
     wait: Count | None = None
     """Wait that Promote or Resume is for, as in status.rollout.wait; it does nothing at another one, and a
     second Resume in one run is another action than the first.  Absent: it is done once in its run."""
+    by: UserName | None = None
+    """Who asks, as the API server authenticated it; it writes the name itself from Kubernetes 1.36 on, and
+    before it refuses another.  Absent: not recorded."""
+    approves: ObjectName | None = None
+    """Model on which who asks holds the verb approve; makes of a Promote the approval that a policy with
+    approval asks for.  The API server checks it, and writes it itself from 1.36 on.  Absent: no approval."""
 
 
 _CONTAINER_RESOURCES = Annotated[
@@ -676,6 +683,13 @@ class EraStatus(OpenStatus):
     """When these settings took effect."""
 
 
+class ApprovalAsked(Status):
+    """Who may promote where the rollout policy asks for approval."""
+
+    model: ObjectName
+    """Model on which who gives a Promote must hold the verb approve."""
+
+
 class ActedStatus(Status):
     """The last action of a person that was carried out."""
 
@@ -685,6 +699,10 @@ class ActedStatus(Status):
     """Run that it was for."""
     wait: Count | None = None
     """Wait that it was for.  Absent: any."""
+    by: UserName | None = None
+    """Who asked, as the API server authenticated it.  Absent: not recorded."""
+    approves: ObjectName | None = None
+    """Model on which it was an approval.  Absent: it was none."""
 
 
 class RolloutStatus(OpenStatus):
@@ -700,6 +718,8 @@ class RolloutStatus(OpenStatus):
     """In AwaitingApproval: Start or Promotion.  Absent: the gates of the version."""
     wait: Count | None = None
     """How often the run began to wait; an action names it in spec.rollout.wait."""
+    approval: ApprovalAsked | None = None
+    """What a Promote needs under this rollout policy.  Absent: nothing but the right to edit the service."""
     acted: ActedStatus | None = None
     """The last action of a person that was carried out.  Absent: none in any run."""
     step: StepStatus | None = None

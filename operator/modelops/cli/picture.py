@@ -38,6 +38,8 @@ def picture(service: Mapping[str, Any], steps: Sequence[int], screen: Screen, no
     if _is_shown(rollout):
         lines += screen.wrap(_steps(rollout, steps, screen), _row("steps", ""))
         lines += screen.wrap(traffic(service, screen), _row("traffic", ""))
+        sent = senders(service)
+        lines += screen.wrap(sent, _row("route", "")) if sent else []
     analysis = rollout.get("analysis") or {}
     if analysis:
         lines += ["", *_metrics(analysis, screen), "", *_evidence(analysis, screen)]
@@ -74,8 +76,30 @@ def traffic(service: Mapping[str, Any], screen: Screen) -> str:
     if candidate and wanted != given:
         text += f" (wanted {wanted}%, not accepted yet)"
     if shares.get("measured") is not None:
-        text += f", measured {shares['measured']:g}%"
+        text += f", measured {shares['measured']:g}%" + (" (not as wanted)" if shares.get("mismatch") else "")
+    if candidate and shares.get("effective") is not None:
+        text += f", {shares['effective']:g}% by ready pods"
     return text
+
+
+def senders(service: Mapping[str, Any]) -> str:
+    """Return what sends the requests, and what it does beside shares; empty: the status does not say."""
+    seen = status(service)
+    shares = (seen.get("rollout") or {}).get("traffic") or {}
+    told = [_sender(by) for by in shares.get("by") or ()]
+    version = (seen.get("candidate") or {}).get("version")
+    if version and shares.get("mirror"):
+        told.append(f"copies of {shares['mirror']}% to {version}")
+    if version and shares.get("matched"):
+        told.append(f"matched requests to {version}")
+    return "; ".join(told)
+
+
+def _sender(by: Mapping[str, Any]) -> str:
+    whose = " (yours)" if by.get("yours") else ""
+    return f"{by.get('kind')} {by.get('name')}{whose}" + (
+        ", not accepted yet" if by.get("accepted") is False else ""
+    )
 
 
 # --- lines -------------------------------------------------------------------------------------------

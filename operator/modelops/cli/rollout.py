@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from modelops.api.names import API_VERSION, DEFAULT_POLICY
-from modelops.cli import flags, picture, screen
+from modelops.cli import flags, picture, runs, screen
 from modelops.cli.refusal import Refused
 from modelops.plan import Manifest
 
@@ -33,7 +33,9 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "rollout",
         help_="show or watch the way to a new version; promote, abort, retry, pause or resume it",
         description="Show the run of a service from one version to the next, or act on it.  With --watch it\n"
-        "ends with the run: with 0, or with 1 when the run was rolled back.",
+        "ends with the run: with 0, or with 1 when the run was rolled back.  With -o json it tells the runs\n"
+        "before as well: their steps, decisions with the numbers, and who asked for what.  Where the policy\n"
+        "asks for approval, promote is one, and needs the verb approve on the model.",
         example="  kubectl modelops rollout chat -n quickstart --watch\n"
         "  kubectl modelops rollout abort chat -n quickstart",
     )
@@ -78,24 +80,45 @@ async def look(seen: "Cluster", name: str) -> tuple[Manifest, tuple[int, ...]]:
 
 async def act(seen: "Cluster", name: str, action: str) -> str:
     """Ask the operator for *action* on the run that is in status, and return what was asked."""
-    from modelops.cli.cluster import FIELD_MANAGER
+    from modelops.cli.cluster import FIELD_MANAGER, denial
+    from modelops.clients import errors
 
     service = await seen.get("InferenceService", name)
-    run_id = run_of(service, action)
-    # A run waits more than once: the action names the wait that its asker sees.
-    wait = ((service.get("status") or {}).get("rollout") or {}).get("wait")
-    wanted = {"action": ACTIONS[action], "runId": run_id, **({} if wait is None else {"wait": wait})}
-    await seen.kube.apply(
-        {
-            "apiVersion": API_VERSION,
-            "kind": "InferenceService",
-            # A service of the same name that was made since then is another one.
-            "metadata": {"name": name, "namespace": seen.namespace, "uid": service["metadata"]["uid"]},
-            "spec": {"rollout": wanted},
-        },
-        field_manager=FIELD_MANAGER,
-    )
-    return f"{name}: asked the operator to {action} run {run_id}; see kubectl modelops rollout {name} --watch"
+    wanted = wish(service, action, await seen.user())
+    try:
+        await seen.kube.apply(
+            {
+                "apiVersion": API_VERSION,
+                "kind": "InferenceService",
+                # A service of the same name that was made since then is another one.
+                "metadata": {"name": name, "namespace": seen.namespace, "uid": service["metadata"]["uid"]},
+                "spec": {"rollout": wanted},
+            },
+            field_manager=FIELD_MANAGER,
+        )
+    except errors.Forbidden as error:
+        if error.by is not errors.Refuser.ADMISSION:
+            raise
+        raise Refused(f"{name}: {denial(error)}") from error
+    asked = f"asked the operator to {action} run {wanted['runId']}"
+    given = f"approved on model {wanted['approves']}, and {asked}" if "approves" in wanted else asked
+    return f"{name}: {given}; see kubectl modelops rollout {name} --watch"
+
+
+def wish(service: Mapping[str, Any], action: str, user: str) -> Manifest:
+    """Return what stands in spec.rollout; *user* is who we are to the API server, empty when not known.
+
+    A server that stamps writes the last two itself; the others check them.
+    """
+    rollout = (service.get("status") or {}).get("rollout") or {}
+    wanted: Manifest = {"action": ACTIONS[action], "runId": run_of(service, action)}
+    if rollout.get("wait") is not None:
+        # A run waits more than once: the action names the wait that its asker sees.
+        wanted["wait"] = rollout["wait"]
+    if user:
+        wanted["by"] = user
+    model = (rollout.get("approval") or {}).get("model")
+    return {**wanted, "approves": model} if model and action == "promote" else wanted
 
 
 def run_of(service: Mapping[str, Any], action: str) -> str:
@@ -204,6 +227,6 @@ def _show(service: Manifest, steps: Sequence[int], form: str | None) -> None:
     from modelops.cli.output import dump
 
     if form:
-        dump((service.get("status") or {}).get("rollout") or {}, form)
+        dump(runs.told(service), form)
     else:
         screen.show(picture.picture(service, steps, screen.here(), datetime.now(UTC)))

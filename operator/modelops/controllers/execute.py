@@ -12,6 +12,7 @@ from modelops.clients.errors import Conflict, Forbidden, Invalid, NotFound
 from modelops.clients.events import Recorder
 from modelops.clients.kinds import Resource, resource_of
 from modelops.clients.kube import Kube
+from modelops.controllers import metrics
 from modelops.controllers.observe import Observer
 from modelops.controllers.reading import Reading
 from modelops.controllers.seam import Watched
@@ -85,6 +86,8 @@ class Executor:
         for gone in plan.delete:
             await self._delete(about, gone)
         for event in plan.events:
+            if event.lasted is not None:
+                metrics.ROLLOUT_SECONDS.labels(event.reason).observe(event.lasted.total_seconds())
             await self._recorder.tell(about, event)
         return has_written
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from modelops.api.names import API_VERSION
 from modelops.clients.errors import ApiError, Forbidden, NotFound, Unavailable
 from modelops.controllers.context import GATE, GATE_TOPIC, GateKeys
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key
+from modelops.controllers.store import Key, OwnRow
 from modelops.governance import policies
 from modelops.governance.countersign import GateState
 from modelops.plan import Manifest, Reason, Ref
@@ -61,8 +61,16 @@ class GateWatch:
                 continue
             self._tell(state)
             self._parts.observations.put(GATE, GATE_TOPIC, state)
-            for row in self._parts.store.rows("ModelApproval"):
-                self._parts.observations.put(Key("ModelApproval", row.namespace, row.name), GATE_TOPIC, state)
+            for key in self._waiting():
+                self._parts.observations.put(key, GATE_TOPIC, state)
+
+    def _waiting(self) -> Iterator[Key]:
+        """Yield whom the state of the gate concerns: every approval, and services with one in their spec."""
+        for row in self._parts.store.rows("ModelApproval"):
+            yield Key("ModelApproval", row.namespace, row.name)
+        for row in self._parts.store.rows("InferenceService"):
+            if isinstance(row, OwnRow) and b'"approves"' in row.json:
+                yield Key("InferenceService", row.namespace, row.name)
 
     def _tell(self, state: GateState) -> None:
         text = state.fault.message if state.fault else f"in force since {state.enforced_since}"

@@ -12,6 +12,7 @@ from modelops.controllers.gate import GateWatch, load_keys
 from modelops.controllers.measure import Measuring
 from modelops.controllers.pools import Pools
 from modelops.controllers.registrations import Approvals, Models, Policies, Versions
+from modelops.controllers.route_sweep import RouteSweep
 from modelops.controllers.seam import Drifted, Keys, Kinds, Parts, Project, Shown, Watched, has_not_drifted
 from modelops.controllers.services import Services
 from modelops.controllers.store import Index, OwnRow
@@ -41,6 +42,7 @@ def assemble(parts: Parts) -> Kinds:
             ("measuring", Measuring(parts).run),
             ("pools", Pools(parts).run),
             ("volumes", VolumeSweep(parts).run),
+            ("routes", RouteSweep(parts).run),
         ),
         figures=(Figures(parts.store, parts.observations, services.stock.inventory),),
         waiting=references.waiting,
@@ -86,9 +88,6 @@ def _own() -> Iterable[Watched]:
 def _children() -> Iterable[Watched]:
     """What we make, by our mark."""
     yield _ours("apps/v1", "Deployment", rows.child, drifted=rows.child_drifted)
-    yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
-    yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
-    yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
     yield _ours(
         GROUP_API,
         "LeaderWorkerSet",
@@ -97,6 +96,9 @@ def _children() -> Iterable[Watched]:
         is_optional=True,
         may_be_denied=True,
     )
+    yield _ours("v1", "Service", rows.child, drifted=rows.child_drifted)
+    yield _ours("policy/v1", "PodDisruptionBudget", rows.child)
+    yield _ours("networking.k8s.io/v1", "NetworkPolicy", rows.child)
     yield _ours(
         "monitoring.coreos.com/v1",
         "PodMonitor",

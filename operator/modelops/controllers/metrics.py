@@ -45,6 +45,12 @@ WATCH_UP = Gauge(
 OBSERVE_FAILURES = Counter(
     "modelops_observe_failures_total", "Objects that could not be read, and so are not planned.", ("kind",)
 )
+ROLLOUT_SECONDS = Histogram(
+    "modelops_rollout_seconds",
+    "How long a run lasted, from its start to its decision.",
+    ("outcome",),
+    buckets=(60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, float("inf")),
+)
 FIGURE_FAILURES = Counter(
     "modelops_figure_failures_total", "Scrapes that lack the figures of the fleet, since they cannot be made."
 )

@@ -38,7 +38,6 @@ class Named:
     ) -> None:
         self._kube = kube
         self._resource = watched.resource
-        self.kind = watched.resource.kind
         self._names = names
         self._store = store
         self._observer = observer
@@ -51,6 +50,11 @@ class Named:
 
     def __str__(self) -> str:
         return f"read {self._resource.kind} {', '.join(self._names)}"
+
+    @property
+    def kind(self) -> str:
+        """The kind that is read."""
+        return self._resource.kind
 
     async def run(self) -> None:
         """Read for ever."""

@@ -9,7 +9,7 @@ from typing import Any
 from modelops.api import names
 from modelops.controllers.store import Row
 from modelops.plan import Manifest
-from modelops.serving.snapshot import BackendRow, RouteRow
+from modelops.serving.snapshot import BackendRow, LentRow, RouteRow
 
 Found = Mapping[tuple[int, str], int | None]
 """Weights of a route of a user as they were found, by rule and name."""
@@ -56,6 +56,23 @@ def services_lent(row: Row) -> Iterable[str]:
     assert isinstance(row, RouteStored)
     named = {names.service_of_role(backend.name) for backend in row.lent} | set(row.found)
     return (f"{row.namespace}/{service}" for service in sorted(named) if service)
+
+
+def lent(row: RouteStored, kind: str, service: str) -> LentRow:
+    """Return the route of a user as the plan of *service* reads it."""
+    return LentRow(
+        kind=kind,
+        name=row.name,
+        uid=row.uid,
+        resource_version=str(row.resource_version),
+        backends=row.lent,
+        found=row.found.get(service),
+        has_annotations=row.has_annotations,
+        hostnames=row.hostnames,
+        is_accepted=row.ours.is_accepted,
+        is_alone=row.ours.is_alone,
+        fault=row.ours.fault,
+    )
 
 
 def route_drifted(row: Row, wanted: Manifest) -> bool:

@@ -19,6 +19,7 @@ from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
 from modelops.controllers.stock import Stock
 from modelops.controllers.store import Key, OwnRow, Unseen
+from modelops.governance.countersign import GateState
 from modelops.placement.inventory import Inventory
 from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
@@ -106,6 +107,8 @@ class Services:
             apex=_apex(reading, key, service.uid),
             features=self._features(reading, service),
             measured=measured if isinstance(measured, Measured) else Measured(),
+            # Asked about actions alone, so that a change of the gate lets all others rest.
+            gate=context.gate(reading) if service.spec.rollout else GateState(),
             reports=reading.observation(key, REPORTS) or (),
             refused=reading.refused(),
         )
@@ -384,19 +387,7 @@ def _lent(reading: Reading, key: Key) -> Iterable[LentRow]:
     for kind in (HTTP_ROUTE, GRPC_ROUTE):
         for row in reading.find(kind, references.BY_LENT, f"{key.namespace}/{key.name}"):
             assert isinstance(row, route_rows.RouteStored)
-            yield LentRow(
-                kind=kind,
-                name=row.name,
-                uid=row.uid,
-                resource_version=str(row.resource_version),
-                backends=row.lent,
-                found=row.found.get(key.name),
-                has_annotations=row.has_annotations,
-                hostnames=row.hostnames,
-                is_accepted=row.ours.is_accepted,
-                is_alone=row.ours.is_alone,
-                fault=row.ours.fault,
-            )
+            yield route_rows.lent(row, kind, key.name)
 
 
 def _aims(reading: Reading, key: Key, uid: str) -> Iterable[tuple[str, str]]:

@@ -137,6 +137,17 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """One LoRA adapter that an engine loads at start beside its model."""
+
+    name: str
+    """As callers name it in place of the model."""
+    path: str
+    """Folder of its files in the container."""
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """How one revision shall be served: by the user's words first, then filled in by the placement."""
 
@@ -151,6 +162,7 @@ class Ask:
     """Pods that hold the model together, each a part of its layers: the pipeline parallel size."""
     gpu: Gpu | None = None
     """None: not chosen yet."""
+    adapters: tuple[Adapter, ...] = ()
     model_path: str = "/model/files"
     image: str | None = None
     command: tuple[str, ...] = ()
@@ -401,6 +413,17 @@ def refuse_limits(engine: str, model: Facts, ask: Ask) -> Reason | None:
     return Reason(
         "LimitUnknown",
         f"{model.name}: {engine} needs engine without {found}, which it does not have; remove it",
+    )
+
+
+def refuse_no_adapters(engine: str, model: Facts, ask: Ask) -> Reason | None:
+    """Refuse adapters for an engine whose callers cannot choose one by its name."""
+    if not ask.adapters:
+        return None
+    return Reason(
+        "AdaptersUnsupported",
+        f"{model.name}: {engine} serves no adapter by name, found {ask.adapters[0].name}; set engine.name to "
+        "vLLM or SGLang, or merge the adapter into its base",
     )
 
 

@@ -1,6 +1,15 @@
 """Custom: a container of the user's own, which answers HTTP behind the meter, on port 8080 unless told."""
 
-from modelops.engines.base import METERED, Ask, Compute, Facts, Footprint, Launch, refuse_nodes
+from modelops.engines.base import (
+    METERED,
+    Ask,
+    Compute,
+    Facts,
+    Footprint,
+    Launch,
+    refuse_no_adapters,
+    refuse_nodes,
+)
 from modelops.plan import Reason
 
 PORT = 8080
@@ -21,7 +30,7 @@ class Custom:
     def refuses(self, model: Facts, ask: Ask) -> Reason | None:
         """Refuse a service that does not say what to run."""
         if ask.image:
-            return refuse_nodes(self.name, model, ask)
+            return refuse_nodes(self.name, model, ask) or refuse_no_adapters(self.name, model, ask)
         return Reason(
             "ImageMissing",
             f"{ask.served_name}: engine Custom needs engine.image, found none; name the image that serves "

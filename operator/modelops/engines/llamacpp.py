@@ -20,6 +20,7 @@ from modelops.engines.base import (
     refuse_context,
     refuse_driver,
     refuse_format,
+    refuse_no_adapters,
     refuse_no_file,
     refuse_nodes,
 )
@@ -161,6 +162,7 @@ class LlamaCpp:
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or refuse_nodes(self.name, model, ask)
+            or refuse_no_adapters(self.name, model, ask)
             or _refuse_count(model, ask.gpus)
             or (refuse_driver(model, ask, image) if "cuda13" in image and ask.gpus else None)
         )

@@ -19,6 +19,7 @@ from modelops.engines.base import (
     refuse_format,
     refuse_gpus,
     refuse_limits,
+    refuse_no_adapters,
     refuse_no_file,
     refuse_nodes,
 )
@@ -74,6 +75,7 @@ class MLServer:
             or refuse_limits(self.name, model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or refuse_nodes(self.name, model, ask)
+            or refuse_no_adapters(self.name, model, ask)
             or refuse_gpus(self.name, model, ask)
         )
 

@@ -20,6 +20,7 @@ from modelops.engines.base import (
     refuse_format,
     refuse_gpus,
     refuse_limits,
+    refuse_no_adapters,
     refuse_no_file,
     refuse_nodes,
 )
@@ -77,6 +78,7 @@ class Predictive:
             or refuse_limits(self.name, model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or refuse_nodes(self.name, model, ask)
+            or refuse_no_adapters(self.name, model, ask)
             or refuse_gpus(self.name, model, ask)
             or _refuse_no_image(model, ask)
         )

@@ -24,6 +24,7 @@ from modelops.engines.base import (
     refuse_format,
 )
 from modelops.engines.geometry import Geometry, refuse_split
+from modelops.engines.lora import limit, places_bytes, refuse_adapters
 from modelops.engines.weights import fullest, loaded_bytes, stage_bytes
 from modelops.plan import Reason
 
@@ -98,8 +99,12 @@ ARGUMENTS = Allowed(
             "--dist-init-addr",
             "--dp-size",
             "--dtype",
+            "--enable-lora",
             "--enable-metrics",
             "--host",
+            "--lora-paths",
+            "--max-lora-rank",
+            "--max-loras-per-batch",
             "--max-running-requests",
             "--max-total-tokens",
             "--mem-fraction-static",
@@ -173,6 +178,7 @@ class SGLang:
             or refuse_code(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
+            or refuse_adapters(self.name, model, ask)
             or _refuse_count(model, ask.gpus, ask.stages)
             or (refuse_driver(model, ask, image) if image == IMAGE or "cu13" in image else None)
         )
@@ -199,7 +205,8 @@ class SGLang:
                 geometry=geometry,
                 quantization=model.quantization,
                 gpus=gpus,
-            ),
+            )
+            + places_bytes(model, ask),
             kv_bytes_per_token=cell,
             kv_bytes_one_request=cell * context,
             kv_bytes_required=cell * context,
@@ -230,6 +237,7 @@ class SGLang:
             "--enable-metrics",
             *("--bucket-time-to-first-token", *map(str, TTFT_SECONDS)),
             *("--bucket-e2e-request-latency", *map(str, E2E_SECONDS)),
+            *_adapter_args(ask),
             *(("--dtype", "half") if _lacks_bfloat16(ask.gpu) else ()),
             *ask.extra_args,
         )
@@ -295,6 +303,15 @@ def _fraction(model: Facts, ask: Ask) -> str:
     """Return the share of the whole GPU: time slices see all of its memory, and must leave the rest."""
     shares = ask.gpu.shares if ask.gpu and ask.gpu.is_time_sliced else 1
     return f"{_static_percent(model.layout(), ask) / 100 / shares:.4f}".rstrip("0")
+
+
+def _adapter_args(ask: Ask) -> tuple[str, ...]:
+    """Return what loads the adapters at start."""
+    if not ask.adapters:
+        return ()
+    paths = (f"{adapter.name}={adapter.path}" for adapter in ask.adapters)
+    limits = ("--max-loras-per-batch", str(len(ask.adapters)), "--max-lora-rank", str(limit(ask)))
+    return ("--enable-lora", *limits, "--lora-paths", *paths)
 
 
 def _group_args(nodes: int, rank: str) -> tuple[str, ...]:

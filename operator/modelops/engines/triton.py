@@ -18,6 +18,7 @@ from modelops.engines.base import (
     refuse_driver,
     refuse_format,
     refuse_limits,
+    refuse_no_adapters,
     refuse_nodes,
 )
 from modelops.plan import Reason
@@ -100,6 +101,7 @@ class Triton:
             or refuse_limits(self.name, model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
             or refuse_nodes(self.name, model, ask)
+            or refuse_no_adapters(self.name, model, ask)
             or (refuse_driver(model, ask, IMAGE) if ask.gpus and not ask.image else None)
         )
 

@@ -23,6 +23,7 @@ from modelops.engines.base import (
     refuse_format,
 )
 from modelops.engines.geometry import Geometry, Kind, Layer, refuse_split
+from modelops.engines.lora import limit, places_bytes, refuse_adapters
 from modelops.engines.quantization import bytes_per_parameter
 from modelops.engines.weights import fullest, loaded_bytes, overhead_bytes, stage_bytes
 from modelops.plan import Reason
@@ -111,6 +112,7 @@ ARGUMENTS = Allowed(
             "--disable-access-log-for-endpoints",
             "--dtype",
             "--gpu-memory-utilization",
+            "--enable-lora",
             "--host",
             "--kv-cache-memory-bytes",
             "--headless",
@@ -118,6 +120,9 @@ ARGUMENTS = Allowed(
             "--master-port",
             "--nnodes",
             "--node-rank",
+            "--lora-modules",
+            "--max-lora-rank",
+            "--max-loras",
             "--max-model-len",
             "--max-num-seqs",
             "--model",
@@ -207,6 +212,7 @@ class VLLM:
             or refuse_code(self.name, model)
             or refuse_context(model, ask)
             or refuse_extras(model, ask, ARGUMENTS)
+            or refuse_adapters(self.name, model, ask)
             or _refuse_count(model, ask.gpus, ask.stages)
             or _refuse_capability(model, ask.gpu)
             or (refuse_driver(model, ask, image) if image == IMAGE or "cu13" in image else None)
@@ -238,6 +244,7 @@ class VLLM:
             quantization=model.quantization,
             gpus=ask.gpus,
         )
+        weights += places_bytes(model, ask)
         low, high = overhead_bytes(weights, geometry=geometry, gpus=ask.gpus, sequences=concurrency)
         return Footprint(
             weights_bytes_per_gpu=weights,
@@ -268,6 +275,7 @@ class VLLM:
             f"--gpu-memory-utilization={_utilization(ask.gpu)}",
             f"--shutdown-timeout={drain}",
             "--disable-access-log-for-endpoints=/health,/metrics",
+            *_adapter_args(ask),
             *(["--dtype=half"] if _lacks_bfloat16(ask.gpu) else []),
             *ask.extra_args,
         )
@@ -331,6 +339,15 @@ def _refuse_capability(model: Facts, gpu: Gpu | None) -> Reason | None:
         f"{model.name}: {quantization} needs compute capability {least[0]}.{least[1]}, found "
         f"{gpu.capability[0]}.{gpu.capability[1]} of {gpu.product}; use a newer GPU",
     )
+
+
+def _adapter_args(ask: Ask) -> tuple[str, ...]:
+    """Return what loads the adapters at start; callers load none, since the switch for that stays off."""
+    if not ask.adapters:
+        return ()
+    modules = (f"{adapter.name}={adapter.path}" for adapter in ask.adapters)
+    limits = (f"--max-loras={len(ask.adapters)}", f"--max-lora-rank={limit(ask)}")
+    return ("--enable-lora", *limits, "--lora-modules", *modules)
 
 
 def _group_args(nodes: int, rank: str) -> tuple[str, ...]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
-from modelops.api.names import APPROVAL_GROUP, GROUP
 from modelops.artifacts.canonical import canonical
+from modelops.governance import rollout_action
+from modelops.governance.admission import check, fields, lacks, rules, stamping, validating
 from modelops.plan import Manifest
 
-ADMISSION = "admissionregistration.k8s.io/v1"
 NODE_CLAIM = "authentication.kubernetes.io/node-name"
 """What the API server adds to the identity of a pod's own token.  Source: Kubernetes 1.30, KEP-4193."""
 WITH_ITS_NAMESPACE = (
@@ -33,117 +33,31 @@ own.  The garbage collector is no exception: an owner reference is written by wh
 """
 
 
-def _rules(operations: Sequence[str], resources: Sequence[str]) -> Manifest:
-    return {
-        "matchPolicy": "Equivalent",
-        "namespaceSelector": {},
-        "objectSelector": {},
-        "resourceRules": [
-            {
-                "apiGroups": [GROUP],
-                "apiVersions": ["*"],
-                "operations": list(operations),
-                "resources": list(resources),
-                "scope": "*",
-            }
-        ],
-    }
-
-
-def _check(resource: str, verb: str, name: str = "", *, namespaced: bool = True) -> str:
-    """Return the CEL question whether the requester holds *verb* in the virtual group."""
-    where = ".namespace(request.namespace)" if namespaced else ""
-    whom = f".name({name})" if name else ""
-    return f"authorizer.group('{APPROVAL_GROUP}').resource('{resource}'){where}{whom}.check({verb}).allowed()"
-
-
-def _lacks(verb: str, name: str, act: str = "") -> str:
-    """Return the CEL text that tells the requester which right is missing, on the Model *name*."""
-    why = f", which {act} needs" if act else ""
-    return (
-        f"'user ' + request.userInfo.username + ' lacks verb {verb} on models/' + {name} + "
-        f"'{why}; ask an administrator for it'"
-    )
-
-
-def _validating(
-    name: str,
-    constraints: Manifest,
-    validations: Sequence[Manifest],
-    **more: Any,
-) -> tuple[Manifest, Manifest]:
-    actions = more.pop("actions", ["Deny"])
-    spec = {
-        "failurePolicy": "Fail",
-        "matchConstraints": constraints,
-        "validations": list(validations),
-        **more,
-    }
-    return (
-        {
-            "apiVersion": ADMISSION,
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": spec,
-        },
-        {
-            "apiVersion": ADMISSION,
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
-            "spec": {"policyName": name, "validationActions": actions},
-        },
-    )
-
-
-def _stamping(name: str, resource: str, expression: str) -> tuple[Manifest, Manifest]:
-    return (
-        {
-            "apiVersion": ADMISSION,
-            "kind": "MutatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                "failurePolicy": "Fail",
-                "reinvocationPolicy": "Never",
-                "matchConstraints": _rules(["CREATE"], [resource]),
-                "mutations": [
-                    {
-                        "patchType": "ApplyConfiguration",
-                        "applyConfiguration": {"expression": expression},
-                    }
-                ],
-            },
-        },
-        {
-            "apiVersion": ADMISSION,
-            "kind": "MutatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
-            "spec": {"policyName": name},
-        },
-    )
-
-
 APPROVAL = "modelops-approval"
 """The policy whose name must appear when the self-test's forged approval is denied."""
 
 STAMPS: tuple[Manifest, ...] = (
-    *_stamping(
+    *stamping(
         "modelops-stamp-approver",
         "modelapprovals",
-        "Object{spec: Object.spec{approver: Object.spec.approver{username: request.userInfo.username, "
-        "uid: request.userInfo.?uid.orValue('')}}}",
+        fields(
+            "Object{spec: Object.spec{approver: Object.spec.approver{username: request.userInfo.username, "
+            "uid: request.userInfo.?uid.orValue('')}}}"
+        ),
     ),
-    *_stamping(
+    *stamping(
         "modelops-stamp-creator",
         "modelversions",
-        "Object{spec: Object.spec{createdBy: request.userInfo.username}}",
+        fields("Object{spec: Object.spec{createdBy: request.userInfo.username}}"),
     ),
+    *rollout_action.STAMP,
 )
 """Written by the API server from 1.36 on; before, people type their own name and it is checked."""
 
 GUARDS: tuple[Manifest, ...] = (
-    *_validating(
+    *validating(
         APPROVAL,
-        _rules(["CREATE", "UPDATE"], ["modelapprovals"]),
+        rules(["CREATE", "UPDATE"], ["modelapprovals"]),
         [
             {
                 "expression": "has(object.spec.approver) && object.spec.approver.username == "
@@ -162,8 +76,8 @@ GUARDS: tuple[Manifest, ...] = (
             },
             {
                 "expression": "request.operation != 'CREATE' || "
-                + _check("models", "variables.verb", "object.spec.modelRef"),
-                "messageExpression": _lacks("' + variables.verb + '", "object.spec.modelRef"),
+                + check("models", "variables.verb", "object.spec.modelRef"),
+                "messageExpression": lacks("' + variables.verb + '", "object.spec.modelRef"),
                 "reason": "Forbidden",
             },
             {
@@ -191,22 +105,22 @@ GUARDS: tuple[Manifest, ...] = (
         ],
         actions=["Deny", "Audit"],
     ),
-    *_validating(
+    *validating(
         "modelops-approval-delete",
-        _rules(["DELETE"], ["modelapprovals"]),
+        rules(["DELETE"], ["modelapprovals"]),
         [
             {
                 "expression": f"{WITH_ITS_NAMESPACE} || "
-                + _check("modelapprovals", "'purge'", "oldObject.metadata.name"),
+                + check("modelapprovals", "'purge'", "oldObject.metadata.name"),
                 "message": "approval records may not be deleted; create one with decision: Revoke instead",
                 "reason": "Forbidden",
             }
         ],
         actions=["Deny", "Audit"],
     ),
-    *_validating(
+    *validating(
         "modelops-creator",
-        _rules(["CREATE"], ["modelversions"]),
+        rules(["CREATE"], ["modelversions"]),
         [
             {
                 # A version without a creator would have no author, and anybody could approve it.
@@ -218,28 +132,28 @@ GUARDS: tuple[Manifest, ...] = (
             }
         ],
     ),
-    *_validating(
+    *validating(
         "modelops-governance",
-        _rules(["UPDATE"], ["models"]),
+        rules(["UPDATE"], ["models"]),
         [
             {
                 "expression": "object.spec.?governance == oldObject.spec.?governance || "
-                + _check("models", "'govern'", "object.metadata.name"),
-                "messageExpression": _lacks("govern", "object.metadata.name", "changing spec.governance"),
+                + check("models", "'govern'", "object.metadata.name"),
+                "messageExpression": lacks("govern", "object.metadata.name", "changing spec.governance"),
                 "reason": "Forbidden",
             }
         ],
         actions=["Deny", "Audit"],
     ),
-    *_validating(
+    *validating(
         # Else who may not change the governance would delete the Model and make another.
         "modelops-governance-delete",
-        _rules(["DELETE"], ["models"]),
+        rules(["DELETE"], ["models"]),
         [
             {
                 "expression": f"!has(oldObject.spec.governance) || {WITH_ITS_NAMESPACE} || "
-                + _check("models", "'govern'", "oldObject.metadata.name"),
-                "messageExpression": _lacks(
+                + check("models", "'govern'", "oldObject.metadata.name"),
+                "messageExpression": lacks(
                     "govern", "oldObject.metadata.name", "deleting a Model with spec.governance"
                 ),
                 "reason": "Forbidden",
@@ -247,9 +161,10 @@ GUARDS: tuple[Manifest, ...] = (
         ],
         actions=["Deny", "Audit"],
     ),
-    *_validating(
+    *rollout_action.GUARD,
+    *validating(
         "modelops-version-in-use",
-        _rules(["DELETE"], ["modelversions"]),
+        rules(["DELETE"], ["modelversions"]),
         [
             {
                 "expression": "oldObject.?status.?usedBy.orValue([]).size() == 0 || " + WITH_ITS_NAMESPACE,
@@ -262,24 +177,24 @@ GUARDS: tuple[Manifest, ...] = (
     *(
         manifest
         for kind in ("models", "modelversions", "inferenceservices", "rolloutpolicies", "modelapprovals")
-        for manifest in _validating(
+        for manifest in validating(
             f"modelops-status-{kind}",
-            _rules(["CREATE", "UPDATE"], [f"{kind}/status"]),
+            rules(["CREATE", "UPDATE"], [f"{kind}/status"]),
             [
                 {
-                    "expression": _check(kind, "'operate'"),
+                    "expression": check(kind, "'operate'"),
                     "message": f"status of {kind} is written by the ModelOps operator only",
                     "reason": "Forbidden",
                 }
             ],
         )
     ),
-    *_validating(
+    *validating(
         "modelops-status-modelnodes",
-        _rules(["CREATE", "UPDATE"], ["modelnodes", "modelnodes/status"]),
+        rules(["CREATE", "UPDATE"], ["modelnodes", "modelnodes/status"]),
         [
             {
-                "expression": _check("modelnodes", "'operate'", namespaced=False),
+                "expression": check("modelnodes", "'operate'", namespaced=False),
                 "message": "ModelNodes are written by the node agents only",
                 "reason": "Forbidden",
             },

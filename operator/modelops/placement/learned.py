@@ -93,7 +93,7 @@ class Learned:
 def basis(engine: Engine, facts: Facts, ask: Ask) -> str:
     """Return the digest of what the overhead depends on: the model's shape, not its bytes or its context."""
     gpu = ask.gpu
-    told = {
+    told: dict[str, Any] = {
         "engine": engine.name,
         "image": engine.launch(facts, ask).image,
         "model": [facts.format, facts.architecture, facts.parameters, facts.quantization, facts.layers],
@@ -101,6 +101,8 @@ def basis(engine: Engine, facts: Facts, ask: Ask) -> str:
         "gpu": [gpu.product, gpu.memory_bytes, gpu.shares, ask.gpus, ask.stages] if gpu else None,
         "limits": [ask.max_concurrency, list(ask.extra_args), sorted(ask.env.items())],
     }
+    if ask.adapters:
+        told["adapters"] = [adapter.rank for adapter in ask.adapters]
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

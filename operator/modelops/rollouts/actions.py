@@ -3,12 +3,15 @@
 An action names its run.  It may name the wait it is for as well (``status.rollout.wait``): a run counts how
 often it began to wait, so that a second Resume is another action than the first, and one that comes late
 for a wait that is over does nothing to the next.
+
+Where the policy asks for approval, a Promote counts only as one: by somebody of whom the API server says that
+they hold the verb approve on the model, while its policies are proven to be in force.
 """
 
 from dataclasses import replace
 from datetime import datetime
 
-from modelops.plan import Event
+from modelops.plan import Event, Reason
 from modelops.rollouts.pauses import pause, resumed
 from modelops.rollouts.promotion import promote
 from modelops.rollouts.retreat import FORWARD, roll_back, switch_back
@@ -17,6 +20,8 @@ from modelops.rollouts.starts import let_start
 from modelops.rollouts.state import Acted, Awaits, Pause, Phase, Rollout
 
 OF_A_WAIT = frozenset({"Promote", "Resume"})
+GATE_OPEN = "GateNotEnforced"
+"""Why an approval is refused for good: anybody may have written it."""
 ENDED = (Phase.STABLE, Phase.ROLLED_BACK)
 
 
@@ -69,6 +74,10 @@ def _approve(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     """
     if seen.hold is not None and not seen.waits_for_capacity:
         return None
+    if seen.approval_of and not _is_approval(state.acted, seen):
+        return None
+    if seen.approval_of and seen.distrust is not None:
+        return _disbelieved(state, seen.distrust)
     if state.is_before_start:
         return let_start(state, seen, now) if state.awaits is Awaits.START else Step(state)
     if Pause.APPROVAL in state.paused_for:
@@ -80,6 +89,21 @@ def _approve(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     if seen.candidate.ready == 0:
         return None
     return promote(state, "PromotedByPerson", f"{seen.service}: promoted by a person", now)
+
+
+def _is_approval(action: Acted | None, seen: Seen) -> bool:
+    return action is not None and bool(action.by) and action.approves == seen.approval_of
+
+
+def _disbelieved(state: Rollout, why: Reason) -> Step | None:
+    """Take no approval that the gate may not have checked; where it is open, not later on either.
+
+    The wait gets another number, so that the same can be asked again once the gate is in force.
+    """
+    if why.code != GATE_OPEN:
+        return None
+    message = f"{why.message}; then promote again"
+    return Step(replace(state, wait=state.wait + 1), (Event("Warning", "ApprovalNotBelieved", message),))
 
 
 def _retry(state: Rollout, action: Acted, now: datetime) -> Step | None:

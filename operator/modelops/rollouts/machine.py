@@ -33,6 +33,10 @@ _MOVES: tuple[Callable[[Rollout, Seen, datetime], Step | None], ...] = (
     climb,
 )
 """Harm stands before holds, so that a closed gate never stops a rollback."""
+DECIDED = frozenset(
+    {"Serving", "Promoted", "PromotedByPerson", "RolledBack", "Aborted", "Superseded", "Reverted"}
+)
+"""Events that tell how a run is decided; each is timed once."""
 
 
 def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
@@ -51,7 +55,8 @@ def advance(state: Rollout, seen: Seen, now: datetime) -> Step:
             break
     else:
         step = Step(observed, after=after(observed, seen, now))
-    events = (*trust, *drift, *strayed, *step.events)
+    told = tuple(_timed(event, state, now) for event in step.events)
+    events = (*trust, *drift, *strayed, *told)
     return replace(step, state=_noted(state, step.state, seen, now), events=events)
 
 
@@ -117,6 +122,13 @@ def _drift(state: Rollout, seen: Seen) -> tuple[Event, ...]:
         return ()
     message = f"{seen.service}: needs weight {wanted} on its route, found {found}; set back"
     return (Event("Warning", "WeightDrift", message),)
+
+
+def _timed(event: Event, state: Rollout, now: datetime) -> Event:
+    """Return *event* with how long the run lasted, where it says how the run is decided."""
+    if event.reason not in DECIDED or state.started_at is None:
+        return event
+    return replace(event, lasted=now - state.started_at)
 
 
 # --- what is kept of it ------------------------------------------------------------------------------

@@ -98,10 +98,16 @@ class Seen:
     """What speaks against starting *desired*; room on nodes never does."""
     misrouted: Reason | None = None
     """What the counted requests say against this step's split; None: nothing, or too few were counted."""
+    is_doubted: bool = False
+    """Whether they may say so soon: a raise waits for the next window."""
     judgement: Judgement | None = None
     """None: no closed window yet."""
     metrics_away_since: datetime | None = None
     action: Acted | None = None
+    approval_of: str = ""
+    """Model on which a Promote must be an approval; empty: the policy asks for none."""
+    distrust: Reason | None = None
+    """Why no approval can be believed now; None: the gate in front of them is proven to be in force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,10 @@ class Acted:
     run_id: str
     wait: int | None = None
     """Which wait of the run it is for; None: any, and the same action counts once in a run."""
+    by: str = field(default="", compare=False)
+    """Who asked, by the API server's word; empty: not recorded.  Another asker is no other action."""
+    approves: str = field(default="", compare=False)
+    """Model on which it is an approval; empty: it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,11 +369,15 @@ def _pods(state: Rollout) -> dict[str, Any]:
 def _acted(acted: Acted | None) -> dict[str, Any] | None:
     if acted is None:
         return None
-    return _drop_none({"action": acted.action, "runId": acted.run_id, "wait": acted.wait})
+    said = {"action": acted.action, "runId": acted.run_id, "wait": acted.wait}
+    return _drop_none({**said, "by": acted.by or None, "approves": acted.approves or None})
 
 
 def _parse_acted(value: Mapping[str, Any] | None) -> Acted | None:
-    return Acted(value["action"], value["runId"], value.get("wait")) if value else None
+    if not value:
+        return None
+    said = (value.get(key, "") for key in ("by", "approves"))
+    return Acted(value["action"], value["runId"], value.get("wait"), *said)
 
 
 def _drop_none(fields: dict[str, Any]) -> dict[str, Any]:

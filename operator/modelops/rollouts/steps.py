@@ -30,7 +30,9 @@ def climb(state: Rollout, seen: Seen, now: datetime) -> Step | None:
     if state.step_at is None or left(state.step_at, stage.dwell, now) > ZERO:
         return None
     if not rules.is_analysed:
-        return None if state.is_misrouted else _next(state, seen, rules, now, "ready; no analysis by policy")
+        return (
+            None if _strays(state, seen) else _next(state, seen, rules, now, "ready; no analysis by policy")
+        )
     if stage.is_preview:
         return _previewed(state, seen, rules, now)
     return _judged(state, seen, rules, now)
@@ -84,7 +86,7 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
         return None
     if judged.verdict == "Rollback":
         return _hold(state, seen, judged)
-    is_proven = judged.verdict == "Promote" and not state.is_misrouted
+    is_proven = judged.verdict == "Promote" and not _strays(state, seen)
     if is_proven and later(state, rules, seen.replicas) is None:
         state = replace(state, judged_to=judged.window_end)
         return finish(state, seen, rules, now, judged.message)
@@ -95,13 +97,18 @@ def _judged(state: Rollout, seen: Seen, rules: Rules, now: datetime) -> Step | N
     seen_window = replace(state, judged_to=judged.window_end)
     if judged.robust >= STEP_BACK_AT and state.step > 0:
         return _at_step(seen_window, seen, rules, state.step - 1, now, "shows harm, one step back")
-    if judged.robust >= HOLD_AT or not judged.has_canary_traffic or state.is_misrouted:
+    if judged.robust >= HOLD_AT or not judged.has_canary_traffic or _strays(state, seen):
         return None
     if rules.stage(state.step).is_final:
         return finish(replace(seen_window, mirror=0), seen, rules, now, "its mirrored run is over", asks=True)
     if later(state, rules, seen.replicas) is None:
         return None
     return _next(seen_window, seen, rules, now, judged.message)
+
+
+def _strays(state: Rollout, seen: Seen) -> bool:
+    """Return whether requests go another way than the step says, so that nothing rests on it."""
+    return state.is_misrouted or seen.is_doubted
 
 
 def _hold(state: Rollout, seen: Seen, judged: Judgement) -> Step | None:

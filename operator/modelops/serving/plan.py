@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from modelops.api.service import RolloutAction
 from modelops.engines import by_name, pick, picked_because
 from modelops.engines.base import Engine, Launch
 from modelops.governance.gates import ADMISSION, Evidence, first_hold
@@ -15,10 +16,12 @@ from modelops.rollouts.rules import NO_POLICY, Rules, rules
 from modelops.rollouts.seen import Judgement, Pods, Seen
 from modelops.rollouts.state import Acted, Revision, Rollout, rejects
 from modelops.serving import (
+    consent,
     demand,
     eras,
     features,
     groups,
+    history,
     judging,
     manifests,
     monitors,
@@ -43,7 +46,7 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     owner = manifests.Owner(seen.namespace, seen.name, seen.service.uid)
     placed = seen.status.get("placement") or {}
     records = revisions.read_all(placed.get("revisions", ()), owner)
-    state = _memory(seen)
+    before = state = _memory(seen)
     wanted = _wanted(seen)
     fitted = None if isinstance(wanted, Reason) else _fit(seen, state, wanted, records, owner, now)
     stored = {record["hash"]: record for record in placed.get("revisions", ())}
@@ -71,18 +74,10 @@ def plan(seen: Snapshot, now: datetime) -> Plan:
     if judging.is_judged(step.state) and not step.state.frozen and frozen is not None:
         step = replace(step, state=replace(step.state, frozen=frozen.to_status()))
     kept = _kept(records, step.state, fitted)
+    doubt = _doubt(seen, step.state, now)
     return Plan(
-        status=status.build(
-            seen,
-            step.state,
-            wanted,
-            fitted,
-            kept,
-            verdict,
-            now,
-            doubt=_doubt(seen, step.state, now),
-            stored=stored,
-        ),
+        status=status.build(seen, step.state, wanted, fitted, kept, verdict, now, doubt=doubt, stored=stored)
+        | history.noted(seen, before, step.state, step.events, verdict, now),
         apply=_children(seen, step.state, kept),
         patch=routes.patches(seen, step.state),
         delete=_leftovers(seen, step.state, kept),
@@ -236,7 +231,7 @@ def _situation(
     seen: Snapshot, state: Rollout, fitted: Fitted | None, judgement: Judgement | None, now: datetime
 ) -> Seen:
     replicas = demand.replicas(seen.service.spec)
-    candidate, action = state.candidate, seen.service.spec.rollout
+    candidate, action, count = state.candidate, seen.service.spec.rollout, counted(seen, state)
     waits = fitted is not None and fitted.waits_for_capacity
     # A first version takes no share of another.
     lacking = features.unsupported(seen) if state.stable else None
@@ -256,11 +251,18 @@ def _situation(
         hold=lacking or hold,
         waits_for_capacity=candidate_waits and lacking is None,
         desired_hold=lacking or (fitted.hold if fitted and not waits else None),
-        misrouted=count.wrong if (count := counted(seen, state)) else None,
+        misrouted=count.wrong if count else None,
+        is_doubted=count is not None and count.is_doubted,
         judgement=judgement,
         metrics_away_since=seen.measured.away_since,
-        action=Acted(str(action.action), action.run_id, action.wait) if action else None,
+        action=_asked(action) if action else None,
+        approval_of=consent.model_of(seen, state),
+        distrust=consent.distrust(seen),
     )
+
+
+def _asked(action: RolloutAction) -> Acted:
+    return Acted(str(action.action), action.run_id, action.wait, action.by or "", action.approves or "")
 
 
 def _rules(seen: Snapshot, state: Rollout) -> Rules | None:

@@ -45,7 +45,7 @@ def patches(seen: Snapshot, state: Rollout) -> tuple[Patch, ...]:
     next_ = _next_aims(seen, state)
     share = lent.split(goal.weights, seen.aims, next_)
     home = lent.split(((state.stable.hash, FULL),), seen.aims, next_)
-    has_run = len({*seen.aims.values(), *next_.values()}) > 1
+    has_run = len({*seen.aims.values(), *_wanted_aims(seen, state)}) > 1
     found = []
     for row in seen.lent:
         is_meant = way(seen) is Way.YOURS and row == yours(seen)
@@ -202,6 +202,8 @@ def _own(
     speaking = [(h, weight) for h, weight in goal.weights if h in launches and launches[h].grpc_port]
     if not hosts or not any(weight for _, weight in speaking) or not has_grpc_route(seen, launches):
         return (whole,)
+    if len(speaking) == 1:
+        speaking = [(speaking[0][0], FULL)]  # the other one would answer no call
     matched = goal.matched if goal.matched in dict(speaking) else ""
     grpc = splitters.grpc_route(
         owner, gateway, hostnames=hosts, weights=speaking, matched=matched, matches=matches
@@ -275,11 +277,15 @@ def _role_services(
 
 def _next_aims(seen: Snapshot, state: Rollout) -> dict[str, str]:
     """Return what the Services of the roles select next."""
+    free = lent.free(seen.lent, seen.name, takes_alone=state.takes_alone)
+    return lent.aimed(*_wanted_aims(seen, state), seen.aims, free)
+
+
+def _wanted_aims(seen: Snapshot, state: Rollout) -> tuple[str, str]:
+    """Return the revisions that the Services of stable and canary should select."""
     assert state.stable is not None
     comes = way(seen) is Way.YOURS and state.candidate is not None and not state.is_before_start
-    canary = state.candidate.hash if comes and state.candidate else state.stable.hash
-    free = lent.free(seen.lent, seen.name, takes_alone=state.takes_alone)
-    return lent.aimed(state.stable.hash, canary, seen.aims, free)
+    return state.stable.hash, state.candidate.hash if comes and state.candidate else state.stable.hash
 
 
 def _by_yours(seen: Snapshot, state: Rollout, candidate: str) -> Route:

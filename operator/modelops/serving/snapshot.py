@@ -11,6 +11,7 @@ from modelops.api.policy import Policy, Preset
 from modelops.api.service import InferenceService
 from modelops.api.version import ModelVersion
 from modelops.governance.approvals import Approval
+from modelops.governance.countersign import GateState
 from modelops.governance.requirements import Requirement
 from modelops.placement.inventory import Inventory
 from modelops.placement.learned import Learned, Report
@@ -213,6 +214,8 @@ class Snapshot:
     features: frozenset[str] | None = None
     """What the GatewayClass lists as supported; None: it lists nothing, or was not read."""
     measured: Measured = Measured()
+    gate: GateState = GateState()
+    """Whether the approval gate was proven to be in force."""
     reports: tuple[Report, ...] = ()
     """What engines say of their caches that have told it since the operator started."""
     refused: Reason | None = None

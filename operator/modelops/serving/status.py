@@ -10,7 +10,7 @@ from modelops.plan import Claim, Manifest, Reason, conditions
 from modelops.rollouts import state as rollout
 from modelops.rollouts.rules import NO_POLICY, rules
 from modelops.rollouts.state import Phase, Rejected, Revision, Rollout
-from modelops.serving import demand, eras, lastwords, learning, manifests, revisions, routes
+from modelops.serving import consent, demand, eras, lastwords, learning, manifests, revisions, routes
 from modelops.serving.counted import counted
 from modelops.serving.fitted import Fitted
 from modelops.serving.snapshot import LentRow, RouteRow, Snapshot
@@ -61,6 +61,9 @@ def build(
     memory["step"] |= _step(seen, state)
     memory["traffic"] |= _traffic(seen, state)
     memory |= _window(seen, state)
+    model = consent.model_of(seen, state)
+    if model:
+        memory["approval"] = {"model": model}
     memory |= _evidence(seen, state, verdict)
     claims = _claims(seen, state, wanted, fitted, doubt, now)
     status |= {
