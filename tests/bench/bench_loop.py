@@ -58,7 +58,6 @@ def main(argv: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         figures = _figures(api, folder, args)
     goals = list(_goals(figures))
-    missed = [goal for goal in goals if goal.is_gate and not goal.is_met]
     told = {
         "figures": figures,
         "goals": [{**asdict(goal), "is_met": goal.is_met} for goal in goals],
@@ -67,8 +66,21 @@ def main(argv: list[str] | None = None) -> int:
         "python": sys.version.split()[0],
     }
     print(json.dumps(told, indent=1))
-    print(_summary(goals, missed, time.monotonic() - start))
-    return 1 if missed else 0
+    print(summary(goals, time.monotonic() - start))
+    return 1 if missed(goals) else 0
+
+
+def missed(goals: list[Goal]) -> list[Goal]:
+    """Return the gates that are not met."""
+    return [goal for goal in goals if goal.is_gate and not goal.is_met]
+
+
+def summary(goals: list[Goal], seconds: float) -> str:
+    """Return the line that a person looks for."""
+    shown = ", ".join(f"{goal.name} {goal.found:g} {goal.unit}" for goal in goals)
+    wrong = ", ".join(goal.name for goal in missed(goals))
+    verdict = f"MISSED: {wrong}" if wrong else "all goals met"
+    return f"bench-loop: {verdict} ({shown}; {seconds:.0f} s)"
 
 
 def _figures(api: InProcess, folder: Path, args: argparse.Namespace) -> Figures:
@@ -152,13 +164,6 @@ def _goals(figures: Figures) -> Iterator[Goal]:
     yield Goal("writes after a restart", many["restart"]["writes"], 0, "writes")
     yield Goal("objects with traces of kopf", figures["traces of kopf"], 0, "objects")
     yield Goal("left after all was deleted", figures["leak"]["left"], 0, "entries")
-
-
-def _summary(goals: list[Goal], missed: list[Goal], seconds: float) -> str:
-    """Return the line that a person looks for."""
-    shown = ", ".join(f"{goal.name} {goal.found:g} {goal.unit}" for goal in goals)
-    verdict = "all goals met" if not missed else f"MISSED: {', '.join(goal.name for goal in missed)}"
-    return f"bench-loop: {verdict} ({shown}; {seconds:.0f} s)"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from tests.fakeapi.api import CONTROL, FakeApi
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 900.0
+"""A bench stores 40,000 objects by one call, on a machine that may be busy."""
 
 
 class InThread:
@@ -70,7 +72,7 @@ class InProcess:
         """Call a method of `FakeApi` there and return its answer."""
         body = json.dumps({"args": args, "kwargs": kwargs}).encode()
         request = urllib.request.Request(f"{self.url}{CONTROL}{method}", body, method="POST")
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             return json.loads(answer.read())
 
 

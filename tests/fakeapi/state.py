@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tests.fakeapi.fields import Paths, fields_v1
@@ -166,7 +167,7 @@ class State:
             "apiVersion": obj.get("apiVersion", ""),
             "time": time,
             "fieldsType": "FieldsV1",
-            "fieldsV1": fields_v1(owned),
+            "fieldsV1": _fields_v1(owned),
         }
         return {**entry, "subresource": owner.subresource} if owner.subresource else entry
 
@@ -177,6 +178,12 @@ class State:
             hook(change)
         for wake in tuple(history.wakes):
             wake()
+
+
+@lru_cache(maxsize=512)
+def _fields_v1(owned: Paths) -> dict[str, Any]:
+    """Return the fields as they are printed; objects of one shape share them, so they are never changed."""
+    return fields_v1(owned)
 
 
 def same(one: Obj, other: Obj) -> bool:

@@ -80,6 +80,15 @@ def test_the_order_of_reservations_changes_nothing_and_none_is_taken_twice(wante
 def test_an_inventory_that_is_renewed_is_the_one_made_anew(pods, split):
     rows = [node("a"), node("b", count=8), node("h", "NVIDIA-H100"), node("z", ready=False)]
     uses = [PodUse(name, {GPU: count}) for name, count in pods]
-    before = inventory(rows, uses[:split])
-    assert renewed(before, uses) == inventory(rows, uses)
-    assert renewed(renewed(before, uses), uses[:split]) == before
+    before, after = inventory(rows, uses[:split]), inventory(rows, uses)
+    touched = {use.node for use in uses}
+    assert renewed(before, taken(touched, uses)) == after
+    assert renewed(after, taken(touched, uses[:split])) == before
+
+
+def taken(nodes, uses):
+    """Return what pods take of the nodes, nothing included."""
+    found = {name: {} for name in nodes}
+    for use in uses:
+        found[use.node] = {GPU: found[use.node].get(GPU, 0) + use.requests[GPU]}
+    return found

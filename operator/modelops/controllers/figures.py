@@ -49,7 +49,7 @@ class Figures:
     """A collector of the leader's figures."""
 
     def __init__(
-        self, store: Store, observations: Observations, stock: Callable[[Store], Inventory] | None = None
+        self, store: Store, observations: Observations, stock: Callable[[], Inventory] | None = None
     ) -> None:
         """*stock* returns what nodes have and what pods take of it."""
         self._store = store
@@ -192,7 +192,7 @@ class Figures:
     # --- nodes ---------------------------------------------------------------------------------------
 
     def _nodes(self) -> Iterator[Metric]:
-        inventory = self._stock(self._store) if self._stock else Inventory()
+        inventory = self._stock() if self._stock else Inventory()
         ready = GaugeMetricFamily(
             "modelops_node_ready", "1 when pods may start on the node now, else 0.", labels=("node_name",)
         )

@@ -44,7 +44,7 @@ def assemble(parts: Parts) -> Kinds:
             ("volumes", VolumeSweep(parts).run),
             ("routes", RouteSweep(parts).run),
         ),
-        figures=(Figures(parts.store, parts.observations, services.inventory),),
+        figures=(Figures(parts.store, parts.observations, services.stock.inventory),),
         waiting=references.waiting,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from modelops.api import names
 from modelops.controllers import references, rows
 from modelops.controllers.rows import loaded
-from modelops.controllers.store import Key, OwnRow, Store
+from modelops.controllers.store import Key, OwnRow, Row, Store
 from modelops.placement.reservations import Reservation
 from modelops.plan import Plan
 
@@ -22,9 +22,14 @@ KIND = "InferenceService"
 class Promises:
     """What was planned and is not bound, by service."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._open: dict[Key, tuple[Reservation, ...]] = {}
+        self._left: dict[Key, tuple[Reservation, ...]] = {}
+        """What is not bound of each; kept until a pod of the service changes."""
         self._is_read = False
+        store.on_change("Pod", self._pod_changed)
+        store.on_change(KIND, self._service_changed)
 
     def note(self, key: Key, plan: Plan) -> None:
         """Keep what *plan* starts, in place of what the service promised before."""
@@ -35,46 +40,67 @@ class Promises:
         }
         self._keep(key, _promised(key, plan.status or {}, replicas))
 
-    def unbound(self, key: Key, store: Store) -> tuple[Reservation, ...]:
+    def unbound(self, key: Key) -> tuple[Reservation, ...]:
         """Return what *key* must leave to others: their pods without a node, and its own of other plans.
 
         Pods of the plan that *key* is about to make anew, which has no Deployment yet, are not among them.
         """
         if not self._is_read:
             self._is_read = True
-            for row in store.rows(KIND):
-                self._read(row, store)
+            for row in self._store.rows(KIND):
+                self._read(row)
         found: list[Reservation] = []
-        for other, promised in tuple(self._open.items()):
-            standing = store.get(*other)
-            if standing is None:
-                del self._open[other]
-                continue
-            left = tuple(_left(other, promised, store))
-            if not left:
-                del self._open[other]  # noted again by the pass that a lost pod brings
-            made = set(_replicas(standing.uid, store)) if other == key else None
-            found += [wanted for wanted in left if made is None or wanted.revision in made]
+        for other in tuple(self._open):
+            left = self._still_open(other)
+            if other == key:
+                made = self._made(key)
+                left = tuple(wanted for wanted in left if wanted.revision in made)
+            found += left
         return tuple(found)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of services with pods that are not bound, to prove that nothing is left behind."""
-        return (len(self._open),)
+        return len(self._open), len(self._left)
 
-    def _read(self, row: Any, store: Store) -> None:
-        if isinstance(row, OwnRow):
-            key = Key(KIND, row.namespace, row.name)
+    def _still_open(self, key: Key) -> tuple[Reservation, ...]:
+        if key not in self._left:
+            self._left[key] = tuple(_left(key, self._open[key], self._store))
+            if not self._left[key]:
+                self._forget(key)  # noted again by the pass that a lost pod brings
+                return ()
+        return self._left[key]
+
+    def _made(self, key: Key) -> set[str]:
+        """Return the revisions of the service that have a Deployment."""
+        standing = self._store.get(*key)
+        return set(_replicas(standing.uid, self._store)) if standing is not None else set()
+
+    def _read(self, row: Row) -> None:
+        key = Key(KIND, row.namespace, row.name)
+        if isinstance(row, OwnRow) and key not in self._open:
             status = loaded(row).get("status") or {}
-            if key not in self._open:
-                self._keep(key, _promised(key, status, _replicas(row.uid, store)))
+            self._keep(key, _promised(key, status, _replicas(row.uid, self._store)))
 
     def _keep(self, key: Key, promised: Iterable[Reservation]) -> None:
+        self._forget(key)
         kept = tuple(promised)
         if kept:
             self._open[key] = kept
-        else:
-            self._open.pop(key, None)
+            self._still_open(key)
+
+    def _forget(self, key: Key) -> None:
+        self._open.pop(key, None)
+        self._left.pop(key, None)
+
+    def _pod_changed(self, before: Row | None, after: Row | None) -> None:
+        for row in (before, after):
+            if isinstance(row, rows.PodStored) and row.service:
+                self._left.pop(Key(KIND, row.namespace, row.service), None)
+
+    def _service_changed(self, before: Row | None, after: Row | None) -> None:
+        if before is not None and (after is None or after.uid != before.uid):
+            self._forget(Key(KIND, before.namespace, before.name))
 
 
 def _promised(key: Key, status: Mapping[str, Any], replicas: Mapping[str, int]) -> Iterator[Reservation]:

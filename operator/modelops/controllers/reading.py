@@ -36,7 +36,7 @@ class Reading:
         self._asked: dict[Question, object] = {}
         self._objects: dict[tuple[str, str, int], Manifest] = {}
         self.can_be_marked = True
-        """False: something was read that is too much to be noted."""
+        """False: something was looked at that is too much to be noted."""
 
     def get(self, kind: str, namespace: str | None, name: str) -> Row | None:
         """Return the row, or None."""
@@ -76,11 +76,6 @@ class Reading:
         if place not in self._objects:
             self._objects[place] = dict(json.loads(row.json))
         return self._objects[place]
-
-    def unnoted(self) -> Store:
-        """Return the store itself: who looks at so much plans again at each resync."""
-        self.can_be_marked = False
-        return self._store
 
     def _note(self, question: Question, answer: object) -> None:
         # The first answer counts: the plan was made from it, and writes may have changed it since.

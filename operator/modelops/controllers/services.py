@@ -1,6 +1,6 @@
 """InferenceService: gather what its plan looks at."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +17,10 @@ from modelops.controllers.promises import Promises
 from modelops.controllers.reading import Memory, Reading
 from modelops.controllers.rows import loaded
 from modelops.controllers.seam import Parts
-from modelops.controllers.store import Key, OwnRow, Store, Unseen
-from modelops.placement.inventory import Inventory, PodUse, inventory, renewed
+from modelops.controllers.stock import Stock
+from modelops.controllers.store import Key, OwnRow, Unseen
+from modelops.governance.countersign import GateState
+from modelops.placement.inventory import Inventory
 from modelops.placement.learned import Learned
 from modelops.placement.reservations import reserve
 from modelops.plan import Plan, Reason, Ref
@@ -66,11 +68,10 @@ class Services:
         self._parts = parts
         self._keys = keys
         self._defaults = defaults(parts)
-        self._promises = Promises()
+        self._promises = Promises(parts.store)
         self._versions: Memory[tuple[VersionRow, Model | None] | None] = Memory()
         self._policies: Memory[Policy | str | None] = Memory()
-        self._stock = Inventory()
-        self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._stock = Stock(parts.store)
 
     def gather(self, key: Key, reading: Reading) -> Snapshot | None:
         """Return the snapshot; None for one that is going away."""
@@ -90,7 +91,7 @@ class Services:
             status=obj.get("status") or {},
             environment=environment,
             defaults=self._defaults,
-            stock=lambda: self._room(key, reading.unnoted()),
+            stock=lambda: self._looked_for_room(key, reading),
             wanted=wanted,
             versions=self._roles(reading, obj, environment),
             nodes_unseen=next((why.told for kind in PLACES if (why := reading.unseen(kind))), ""),
@@ -108,7 +109,8 @@ class Services:
             apex=_apex(reading, key, service.uid),
             features=self._features(reading, service),
             measured=measured if isinstance(measured, Measured) else Measured(),
-            gate=context.gate(reading),
+            # Asked about actions alone, so that a change of the gate lets all others rest.
+            gate=context.gate(reading) if service.spec.rollout else GateState(),
             reports=reading.observation(key, REPORTS) or (),
             refused=reading.refused(),
         )
@@ -249,36 +251,20 @@ class Services:
         found = reading.get("GatewayClass", "", gateway.class_name)
         return found.features if isinstance(found, route_rows.GatewayClassStored) else None
 
-    def _room(self, key: Key, store: Store) -> Inventory:
+    def _looked_for_room(self, key: Key, reading: Reading) -> Inventory:
         """Return the cluster without what others have been promised."""
-        return reserve(self.inventory(store), self._promises.unbound(key, store))
+        reading.can_be_marked = False  # too much to be noted: it is looked at again at each resync
+        return reserve(self._stock.inventory(), self._promises.unbound(key))
 
-    def inventory(self, store: Store) -> Inventory:
-        """Return the cluster with what all pods take; made anew only as far as something changed."""
-        nodes, pods = store.changes("Node", "ModelNode"), store.changes("Pod")
-        if nodes != self._seen[0]:
-            self._stock = _stock(store)
-        elif pods != self._seen[1]:
-            self._stock = renewed(self._stock, _uses(store))
-        self._seen = nodes, pods
+    @property
+    def stock(self) -> Stock:
+        """What nodes have and pods take."""
         return self._stock
 
-
-def _stock(store: Store) -> Inventory:
-    nodes = [row.node for row in store.rows("Node") if isinstance(row, rows.NodeStored)]
-    reports = [
-        row.gpus
-        for row in store.rows("ModelNode")
-        if isinstance(row, rows.ModelNodeStored) and row.gpus is not None
-    ]
-    return inventory(nodes, _uses(store), reports)
-
-
-def _uses(store: Store) -> Iterator[PodUse]:
-    """Yield what pods take that are bound and have not ended."""
-    for row in store.rows("Pod"):
-        if isinstance(row, rows.PodStored) and (use := row.use) is not None:
-            yield use
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of what is kept by service, to prove that nothing is left behind."""
+        return self._promises.sizes
 
 
 def defaults(parts: Parts) -> Defaults:

@@ -91,6 +91,8 @@ def controller(meta: Mapping[str, Any]) -> str:
 
 Index = Callable[[Row], Iterable[str]]
 """The values under which a row is found again."""
+Changed = Callable[[Row | None, Row | None], None]
+"""Takes a row before and after a change; None: it was not there, or is gone."""
 
 _GRAVES = 512
 
@@ -114,9 +116,6 @@ class _Table:
     places: dict[str, dict[str, tuple[str, str] | set[tuple[str, str]]]] = field(
         default_factory=lambda: {OWNER: {}}
     )
-
-    changes: int = 0
-    """How often a row came, changed or went."""
 
     graves: dict[tuple[str, str], int] = field(default_factory=dict)
     """Versions of the last deletions.  The answer to a write may come after the watch told that the
@@ -168,6 +167,7 @@ class Store:
     def __init__(self) -> None:
         self._tables: dict[str, _Table] = {}
         self._unseen: dict[str, Unseen] = {}
+        self._hooks: dict[str, list[Changed]] = {}
 
     def lose(self, kind: str, why: Unseen) -> bool:
         """Remember that *kind* cannot be seen; return whether that is news.
@@ -196,6 +196,10 @@ class Store:
         table.indexes[name] = values
         table.places[name] = {}
 
+    def on_change(self, kind: str, hook: Changed) -> None:
+        """Call *hook* with the row before and the row now whenever a row of *kind* comes, changes or goes."""
+        self._hooks.setdefault(kind, []).append(hook)
+
     def put(self, kind: str, row: Row) -> bool:
         """Keep *row* when it is newer than what is stored under its name, whatever the uid.
 
@@ -213,7 +217,7 @@ class Store:
             return False
         table.rows[place] = row
         table.hook(row, place)
-        table.changes += 1
+        self._changed(kind, before, row)
         return True
 
     def drop(self, kind: str, namespace: str, name: str, uid: str, resource_version: int = 0) -> Row | None:
@@ -227,14 +231,14 @@ class Store:
         if row is None or row.uid != uid:
             return None
         del table.rows[place]
-        table.changes += 1
         table.unhook(row)
         table.bury(place, max(row.resource_version, resource_version))
+        self._changed(kind, row, None)
         return row
 
-    def changes(self, *kinds: str) -> tuple[int, ...]:
-        """Return how often rows of each kind came, changed or went: equal numbers, equal rows."""
-        return tuple(self._table(kind).changes for kind in kinds)
+    def _changed(self, kind: str, before: Row | None, after: Row | None) -> None:
+        for hook in self._hooks.get(kind, ()):
+            hook(before, after)
 
     def get(self, kind: str, namespace: str | None, name: str) -> Row | None:
         """Return the row, or None."""

@@ -229,6 +229,17 @@ class Inventory:
         alike[after.group] = _swapped(alike[after.group], after)
         return Inventory(_swapped(self.nodes, after), tuple(alike))
 
+    def replacing(self, after: Mapping[str, NodeState]) -> "Inventory":
+        """Return the inventory with others in place of the nodes of those names, each like the one before."""
+        if not after:
+            return self
+        groups = {node.group for node in after.values()}
+        alike = tuple(
+            tuple([after.get(node.name, node) for node in group]) if number in groups else group
+            for number, group in enumerate(self.alike)
+        )
+        return Inventory(tuple([after.get(node.name, node) for node in self.nodes]), alike)
+
 
 def _name(node: NodeState) -> str:
     return node.name
@@ -255,15 +266,10 @@ def inventory(
     return Inventory(tuple(states), tuple(map(tuple, alike)))
 
 
-def renewed(before: Inventory, pods: Iterable[PodUse]) -> Inventory:
-    """Return *before* with what *pods* take now, for nodes that are as they were."""
-    used = _used(pods)
-    after = before
-    for node in before.nodes:
-        taken = used.get(node.name, {})
-        if taken != node.used:
-            after = after.swapping(replace(node, used=taken))
-    return after
+def renewed(before: Inventory, used: Mapping[str, Mapping[str, int]]) -> Inventory:
+    """Return *before* with what pods take now of the nodes in *used*, all else as it was."""
+    nodes = {name: node for name in used if (node := before.node(name)) is not None}
+    return before.replacing({name: replace(node, used=dict(used[name])) for name, node in nodes.items()})
 
 
 def _used(pods: Iterable[PodUse]) -> dict[str, dict[str, int]]:

@@ -1,6 +1,6 @@
 """Plans whose pods no node has bound yet: the GPUs they count on are not free for others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from modelops.placement.inventory import Inventory, NodeState
@@ -29,22 +29,24 @@ def reserve(inventory: Inventory, reservations: Iterable[Reservation]) -> Invent
     Each pod takes its planned node while that has room, then the tightest node of the same product; one
     that finds none takes nothing, since nobody else could either.
     """
+    after: dict[str, NodeState] = {}
     for wanted in sorted(reservations, key=lambda r: (r.service, r.revision)):
         for _ in range(wanted.pods):
-            node = _room(inventory, wanted)
+            node = _room(inventory, after, wanted)
             if node is None:
                 break
-            inventory = inventory.taking(node.name, {wanted.resource: wanted.gpus})
-    return inventory
+            after[node.name] = node.taking({wanted.resource: wanted.gpus})
+    return inventory.replacing(after)
 
 
-def _room(inventory: Inventory, wanted: Reservation) -> NodeState | None:
-    planned = inventory.node(wanted.node)
+def _room(inventory: Inventory, after: Mapping[str, NodeState], wanted: Reservation) -> NodeState | None:
+    """Return the node for one pod; *after* are those of which something is reserved already."""
+    planned = after.get(wanted.node) or inventory.node(wanted.node)
     if planned is not None and planned.free(wanted.resource) >= wanted.gpus:
         return planned
     fitting = [
         node
-        for node in inventory.nodes
+        for node in (after.get(node.name, node) for node in inventory.nodes)
         if node.can_run_pods
         and (gpu := node.device(wanted.resource).gpu) is not None
         and gpu.product == wanted.product
