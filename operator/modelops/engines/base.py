@@ -265,7 +265,8 @@ class Queries:
     """What the engine calls things; None where it does not measure them.
 
     Each of ``errors`` counts failures among ``requests`` by itself.  Latencies are histograms with one
-    observation per request, named with their ``_bucket`` suffix.
+    observation per request, named with their ``_bucket`` suffix.  Load is told by gauges: requests that
+    are worked on, that wait, the used share of the key-value cache from 0 to 1, and the tokens in it.
     """
 
     requests: Series
@@ -278,6 +279,7 @@ class Queries:
     running: Series | None = None
     waiting: Series | None = None
     kv_usage: Series | None = None
+    tokens_used: Series | None = None
     pool: CachePool | None = None
     """Size of the whole cache.  None: the engine takes what it is told, or does not tell."""
 

@@ -167,6 +167,7 @@ class SGLang:
         running=Series("sglang:num_running_reqs"),
         waiting=Series("sglang:num_queue_reqs"),
         kv_usage=Series("sglang:token_usage"),
+        tokens_used=Series("sglang:num_used_tokens"),
         pool=CachePool(Series("sglang:max_total_num_tokens")),
     )
 

@@ -1,0 +1,1 @@
+"""How many pods serve: by load, by the clock, and no more than fit."""
